@@ -1,0 +1,2 @@
+//! Packets.
+pub mod types;
