@@ -1,2 +1,4 @@
-//! Sessions.
+//! What the broker remembers of one client: pure and synchronous, without sockets or clocks.
+
 pub mod delivery;
+pub mod mailbox;
