@@ -52,7 +52,6 @@ pub fn matches(filter: &str, name: &str) -> bool {
 
 /// Splits `$share/{group}/{filter}` (MQTT 5, section 4.8.2). `None` if it is not a shared
 /// subscription; `Some(Err(()))` if it begins like one but is malformed.
-#[expect(clippy::result_unit_err, reason = "there is one way to be wrong, and the caller names the filter")]
 pub fn split_share(filter: &str) -> Option<Result<(&str, &str), ()>> {
     let rest = filter.strip_prefix("$share/")?;
     Some(match rest.split_once('/') {
