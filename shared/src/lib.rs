@@ -17,3 +17,7 @@ pub mod fault;
 pub mod receipt;
 
 pub mod hook;
+
+pub mod command;
+pub mod hex;
+pub mod keys;
