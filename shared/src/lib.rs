@@ -21,3 +21,6 @@ pub mod hook;
 pub mod command;
 pub mod hex;
 pub mod keys;
+
+#[cfg(feature = "kit")]
+pub mod kit;

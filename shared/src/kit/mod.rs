@@ -1,0 +1,16 @@
+//! Process scaffolding: what every binary of Latchline needs around its own work.
+//!
+//! `main.rs` calls [`run::run`]; that reads the command line and the [`config`], starts
+//! [`telemetry`] and the runtime, and owns the [`shutdown`]. [`http`] serves the admin port.
+//! Nothing here knows the domain.
+
+pub mod config;
+pub mod telemetry;
+
+pub mod clock;
+pub mod shutdown;
+
+#[cfg(feature = "http")]
+pub mod http;
+
+pub mod testing;
