@@ -17,6 +17,7 @@ pub mod fault;
 pub mod receipt;
 
 pub mod hook;
+pub mod record;
 
 pub mod command;
 pub mod hex;
