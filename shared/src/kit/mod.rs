@@ -12,5 +12,7 @@ pub mod shutdown;
 
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 
 pub mod testing;

@@ -1,0 +1,5 @@
+//! Kafka clients: settings, logs, topics, and the development Kafka.
+//!
+//! The only place, beside the bridge's producer, that names the client library.
+
+pub mod development;
