@@ -1,4 +1,5 @@
 //! Placeholder.
 pub mod config;
+pub mod hooks;
 pub mod packet;
 pub mod session;

@@ -1,0 +1,43 @@
+//! What is counted about hooks.
+
+use latchline_shared::hook::Call;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Counters of the hook chain; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct HookMetrics {
+    faults: Family<FaultLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    hook: &'static str,
+    call: &'static str,
+}
+
+impl HookMetrics {
+    /// Names the counters in the registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "broker_hook_faults",
+            "Panics, faults and missed deadlines of hooks",
+            self.faults.clone(),
+        );
+    }
+
+    /// Faults of one hook in one call so far.
+    pub fn faults(&self, hook: &'static str, call: Call) -> u64 {
+        self.counter(hook, call).get()
+    }
+
+    pub(super) fn count_fault(&self, hook: &'static str, call: Call) {
+        self.counter(hook, call).inc();
+    }
+
+    fn counter(&self, hook: &'static str, call: Call) -> Counter {
+        self.faults.get_or_create_owned(&FaultLabels { hook, call: call.name() })
+    }
+}
