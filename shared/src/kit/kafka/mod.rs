@@ -2,4 +2,8 @@
 //!
 //! The only place, beside the bridge's producer, that names the client library.
 
+pub mod client;
+pub mod link;
+pub mod topics;
+
 pub mod development;
