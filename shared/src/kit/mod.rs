@@ -4,6 +4,8 @@
 //! [`telemetry`] and the runtime, and owns the [`shutdown`]. [`http`] serves the admin port.
 //! Nothing here knows the domain.
 
+pub mod run;
+
 pub mod config;
 pub mod telemetry;
 

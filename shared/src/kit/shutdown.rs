@@ -87,7 +87,7 @@ impl Shutdown {
 
     /// Declares the process failed, and requests its end.
     pub fn fail(&self, failure: anyhow::Error) {
-        error!(error = format!("{failure:#}"), "process failed, shutting down");
+        error!(error = format!("{failure:#}"), "process failed");
         self.state().failure.get_or_insert(failure);
         self.request();
     }

@@ -3,6 +3,7 @@
 //! In JSON the fields of an event stand at the top level beside `timestamp`, `level`, `target` and
 //! `message`; a reader finds the address of a listener in the line whose message is `listening`.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow};
@@ -54,13 +55,15 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     started.map_err(|error| anyhow!("logging cannot start: {error}"))
 }
 
-/// Logs panics like any other event, so that they are not lost among JSON lines.
+/// Logs panics like any other event, so that they are not lost among JSON lines. With a backtrace
+/// if `RUST_BACKTRACE` is set.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let what = panic.payload_as_str().unwrap_or("no message");
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let task = std::thread::current().name().unwrap_or_default().to_owned();
-        tracing::error!(panic = what, place, thread = task, "panicked");
+        let place = panic.location().map(ToString::to_string);
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(panic = what, place, backtrace, "panicked");
     }));
 }
 

@@ -1,0 +1,222 @@
+//! The life of a process: command line, configuration, logs, runtime, signals, exit code. Every
+//! `main.rs` calls [`run`] and is otherwise wiring.
+//!
+//! ```text
+//! latchline-broker [--config FILE]          runs until SIGTERM or SIGINT
+//! latchline-broker [--config FILE] check    lists the problems of the configuration
+//! latchline-broker [--config FILE] config   prints the effective configuration
+//! ```
+//!
+//! Exit codes: 0 ended as asked; 1 failed to start or to run, or did not end in time; 64 bad
+//! command line or configuration.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+use tracing::info;
+
+use crate::kit::config::{self, Validate};
+use crate::kit::shutdown::Shutdown;
+use crate::kit::telemetry::{self, Log};
+
+/// What is fixed at build time about a binary.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Name of the binary.
+    pub name: &'static str,
+    /// One line for `--help`.
+    pub about: &'static str,
+    /// Version for `--version`.
+    pub version: &'static str,
+    /// The default configuration.
+    pub default_toml: &'static str,
+    /// Begin of the environment variables, like `LATCHLINE_BROKER`.
+    pub env_prefix: &'static str,
+}
+
+/// What [`run`] needs to know of a configuration.
+pub trait Settings: DeserializeOwned + Validate {
+    /// How to log.
+    fn log(&self) -> &Log;
+
+    /// From the wish to end to the end of the process.
+    fn shutdown_deadline(&self) -> Duration;
+}
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// File with the settings that differ from the defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the effective configuration, secrets redacted.
+    Config,
+    /// List the problems of the configuration.
+    Check,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    BadConfiguration = 64,
+}
+
+/// Runs the program. `serve` starts everything, waits for [`Shutdown::requested`], ends what needs
+/// an order, and returns; tasks given to the [`Shutdown`] are waited for after that. Returning
+/// before the shutdown was requested ends the process too.
+pub fn run<S, F>(program: &Program, serve: impl FnOnce(S, Shutdown) -> F) -> ExitCode
+where
+    S: Settings,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    ExitCode::from(execute(program, std::env::args_os(), serve) as u8)
+}
+
+fn execute<S, F>(
+    program: &Program,
+    arguments: impl Iterator<Item = OsString>,
+    serve: impl FnOnce(S, Shutdown) -> F,
+) -> Exit
+where
+    S: Settings,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let command = Arguments::command().name(program.name).about(program.about).version(program.version);
+    let parsed = command.try_get_matches_from(arguments).and_then(|m| Arguments::from_arg_matches(&m));
+    let arguments = match parsed {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Also help and version, which are no errors. Nobody is left to tell if this fails.
+            drop(answer.print());
+            return if answer.use_stderr() { Exit::BadConfiguration } else { Exit::Done };
+        }
+    };
+    let (file, env) = (arguments.config.as_deref(), environment());
+    if let Some(Command::Config) = arguments.command {
+        return match config::effective::<S>(program.default_toml, file, program.env_prefix, env) {
+            Ok(text) => answer(&text),
+            Err(problems) => complain(Exit::BadConfiguration, program, &problems),
+        };
+    }
+    let settings: S = match config::load(program.default_toml, file, program.env_prefix, env) {
+        Ok(settings) => settings,
+        Err(problems) => return complain(Exit::BadConfiguration, program, &problems),
+    };
+    match arguments.command {
+        Some(Command::Check) => answer("the configuration is valid\n"),
+        _ => start(program, settings, serve).unwrap_or_else(|error| {
+            complain(Exit::Failed, program, &format_args!("cannot start: {error:#}"))
+        }),
+    }
+}
+
+/// The environment. What is not UTF-8 is kept, mangled, so that it is complained about.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+fn answer(text: &str) -> Exit {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Done,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// Before logs are started, problems go to standard error as they are.
+fn complain(exit: Exit, program: &Program, problem: &dyn std::fmt::Display) -> Exit {
+    // Nobody is left to tell if this fails.
+    drop(writeln!(std::io::stderr(), "{}: {problem}", program.name));
+    exit
+}
+
+fn start<S, F>(program: &Program, settings: S, serve: impl FnOnce(S, Shutdown) -> F) -> anyhow::Result<Exit>
+where
+    S: Settings,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    telemetry::init(settings.log())?;
+    telemetry::log_panics();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name(program.name)
+        .build()
+        .context("no runtime")?;
+    info!(program = program.name, version = program.version, "starting");
+    let deadline = settings.shutdown_deadline();
+    let exit = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        request_on_signal(&shutdown)?;
+        let served = serve(settings, shutdown.clone());
+        anyhow::Ok(supervise(shutdown, deadline, served).await)
+    })?;
+    // What has not ended by now was given its time.
+    runtime.shutdown_background();
+    info!(code = exit as u8, "stopped");
+    Ok(exit)
+}
+
+fn request_on_signal(shutdown: &Shutdown) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("no handler for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no handler for SIGINT")?;
+    let shutdown = shutdown.clone();
+    // Runs until the first signal; it holds nothing, so nobody needs to wait for it.
+    tokio::spawn(async move {
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        info!(signal, "shutting down");
+        shutdown.request();
+    });
+    Ok(())
+}
+
+/// Runs `served` until it ends or the shutdown is requested, and then waits for everything, at
+/// most until the deadline.
+async fn supervise(
+    shutdown: Shutdown,
+    deadline: Duration,
+    served: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> Exit {
+    let mut served = tokio::spawn(served);
+    let early = tokio::select! {
+        end = &mut served => Some(end),
+        () = shutdown.requested() => None,
+    };
+    shutdown.request();
+    let by = Instant::now() + deadline;
+    let end = match early {
+        Some(end) => Ok(end),
+        None => timeout_at(by, served).await,
+    };
+    match end {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => shutdown.fail(error),
+        Ok(Err(_)) => shutdown.fail(anyhow!("the main task panicked")),
+        Err(_) => shutdown.fail(anyhow!("the main task did not end within {deadline:?}")),
+    }
+    if let Err(unfinished) = shutdown.drain(by.saturating_duration_since(Instant::now())).await {
+        shutdown.fail(unfinished.into());
+    }
+    if shutdown.take_failure().is_some() { Exit::Failed } else { Exit::Done }
+}
+
+#[cfg(test)]
+mod tests;
