@@ -1,5 +1,16 @@
 //! HTTP: a bounded server, the admin routes, the bearer token, and errors as `problem+json`.
 
+pub mod server;
+
+pub mod admin;
+pub mod readiness;
+
+pub mod auth;
+pub mod problem;
+
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +18,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::kit::config::{self, Validate, value};
+use crate::kit::config::{Validate, value};
 
 /// Shortest token that is accepted in the configuration.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -40,7 +51,7 @@ pub struct Http {
 impl Http {
     /// The token, from the value or from the file.
     pub fn token(&self) -> anyhow::Result<Option<SecretString>> {
-        config::value::secret("http.token", self.token.as_ref(), self.token_file.as_deref())
+        value::secret("http.token", self.token.as_ref(), self.token_file.as_deref())
     }
 }
 
