@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The stack as a library, for the end-to-end tests, the demo and the command-line tools.
+//!
+//! [`kafka`]: the Kafka to test with, and a reader of what is stored. [`process`]: everything that
+//! runs outside this process.
+
+pub mod kafka;
+pub mod process;

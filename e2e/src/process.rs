@@ -1,0 +1,234 @@
+//! A child process: its output line by line, its signals, and the certainty that it ends with us.
+//!
+//! Everything outside this process that a test starts (Apache Kafka, the broker, `mosquitto_sub`)
+//! goes through here. Output is read by a thread per pipe, so that a chatty child never blocks on a
+//! full pipe while a test waits for something else.
+//!
+//! Invariant: a [`Process`] that is dropped has ended and has been waited for; nothing is left
+//! behind by a test that panics.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+/// How often a condition outside this process is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A running child process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Output,
+}
+
+/// The lines that a process has written, from both pipes in the order of arrival.
+#[derive(Debug, Clone, Default)]
+pub struct Output(Arc<Mutex<Vec<String>>>);
+
+impl Output {
+    /// A copy of all lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().clone()
+    }
+
+    /// A copy of the lines from number `from` on.
+    pub fn lines_from(&self, from: usize) -> Vec<String> {
+        self.lock().get(from..).unwrap_or_default().to_vec()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn read_from(&self, name: &str, pipe: impl Read + Send + 'static) -> anyhow::Result<()> {
+        let output = self.clone();
+        std::thread::Builder::new().name(format!("output of {name}")).spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            // Runs until the child closes the pipe. A line that is not UTF-8 is kept as it can be.
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                output.lock().push(text);
+                line.clear();
+            }
+        })?;
+        Ok(())
+    }
+}
+
+impl Process {
+    /// Starts `command`, called `name` in errors, with its standard input closed.
+    pub fn start(name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        Self::start_with(name, command, &Output::default())
+    }
+
+    /// As [`Process::start`], adding to the `output` of an earlier run.
+    pub fn start_with(name: &str, command: &mut Command, output: &Output) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {name} ({})", command.get_program().display()))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        // From here on, dropping it ends the child.
+        let process = Self { name: name.to_owned(), child, output: output.clone() };
+        if let Some(pipe) = stdout {
+            output.read_from(name, pipe)?;
+        }
+        if let Some(pipe) = stderr {
+            output.read_from(name, pipe)?;
+        }
+        Ok(process)
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory_bytes(&self) -> anyhow::Result<usize> {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let kibibytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .and_then(|number| number.trim().parse::<usize>().ok())
+            .with_context(|| format!("no VmRSS in {path}"))?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Sends SIGSTOP: its sockets stay open and nobody answers.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Sends SIGCONT.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub async fn stop(mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait(deadline).await
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Waits for the end.
+    pub async fn wait(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        let until = Instant::now() + deadline;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() >= until {
+                bail!("{} has not ended after {deadline:?}", self.name);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = i32::try_from(self.child.id()).context("process id out of range")?;
+        kill(Pid::from_raw(id), signal).with_context(|| format!("send {signal} to {}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of the loopback interface that is free, and below the range that the kernel gives to
+/// outgoing connections, so that a thousand clients do not take it while its owner is restarted.
+///
+/// Non-guarantee: another process may take it before it is used; whoever can, binds to port 0.
+pub fn free_port() -> anyhow::Result<u16> {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..COUNT {
+        // Processes begin in different places, and no two calls of one process get the same port.
+        let step = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST + std::process::id().wrapping_mul(97).wrapping_add(step) % COUNT)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {FIRST} to {}", FIRST + COUNT - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Process {
+        Process::start("shell", Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[tokio::test]
+    async fn keeps_what_the_child_writes_and_how_it_ends() {
+        let mut process = shell("echo out; echo err >&2; exit 3");
+        let status = process.wait(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(status.code(), Some(3));
+        let until = Instant::now() + Duration::from_secs(5);
+        while process.output().lines().len() < 2 && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+        let mut lines = process.output().lines();
+        lines.sort();
+        assert_eq!(lines, ["err", "out"]);
+    }
+
+    #[tokio::test]
+    async fn stops_by_signal_and_says_so_when_it_does_not_end() {
+        let status = shell("exec sleep 60").stop(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(status.code(), None, "ended by a signal");
+
+        let mut process = shell("trap '' TERM; echo ready; while :; do sleep 0.01; done");
+        while process.output().lines().is_empty() {
+            sleep(LOOK_EVERY).await;
+        }
+        process.signal(Signal::SIGTERM).unwrap();
+        let error = process.wait(Duration::from_millis(100)).await.unwrap_err();
+        assert!(error.to_string().contains("shell has not ended"), "{error}");
+    }
+
+    #[test]
+    fn ends_with_its_owner() {
+        let process = shell("exec sleep 60");
+        let path = format!("/proc/{}", process.id());
+        assert!(std::path::Path::new(&path).exists());
+        drop(process);
+        assert!(!std::path::Path::new(&path).exists());
+    }
+}
