@@ -1,11 +1,15 @@
 //! The stack as a library, for the end-to-end tests, the demo and the command-line tools.
 //!
 //! [`kafka`]: the Kafka to test with, and a reader of what is stored. [`mqtt`]: an ordinary client
-//! of somebody else's making; [`client`]: one of ours that may misbehave. [`process`]: everything
-//! that runs outside this process.
+//! of somebody else's making; [`client`]: one of ours that may misbehave. [`lock`]: simulated
+//! locks. [`process`]: everything that runs outside this process.
 
 pub mod kafka;
 pub mod process;
 
 pub mod client;
 pub mod mqtt;
+
+pub mod lock;
+
+pub mod arguments;
