@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# make check: what must hold before a change lands, apart from the tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh build
+
+step() {
+  printf 'check: %s\n' "$*" >&2
+  "$@"
+}
+step cargo fmt --all --check
+step cargo clippy --quiet --workspace --all-targets -- -D warnings
+RUSTDOCFLAGS="-D warnings" step cargo doc --quiet --workspace --no-deps --document-private-items
+step cargo test --quiet --package latchline-e2e --test it imports::
+if command -v cargo-deny >/dev/null; then
+  step cargo deny --log-level warn check
+else
+  printf 'check: cargo-deny is not installed: licences and advisories are not checked\n' >&2
+fi
