@@ -190,11 +190,11 @@ impl AccessRule {
         let mut problem = |text: &str| problems.push(format!("{place}{text}"));
         if self.filter.starts_with("$share/") {
             problem(".filter: rules see the filter inside a shared subscription, leave out $share");
-        } else if !topic::is_topic_filter(&self.filter.replace("%c", "c").replace("%u", "u")) {
+        } else if !topic::is_topic_filter(&self.filter) {
             problem(".filter: is not a topic filter");
         }
-        if self.filter.replace("%c", "").replace("%u", "").contains('%') {
-            problem(".filter: % must be followed by c or u");
+        if self.filter.split('/').any(|level| level.contains('%') && level != "%c" && level != "%u") {
+            problem(".filter: % must stand as %c or %u, alone in its level");
         }
         if self.action != Action::Publish && (self.qos.is_some() || self.retain.is_some()) {
             problem(": qos and retain need action = \"publish\"");
@@ -211,3 +211,6 @@ impl AccessRule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
