@@ -1,7 +1,7 @@
 //! The broker's configuration. `config/broker.toml` at the repository root is its default,
 //! reference and schema: each key is explained there, with unit, bound and what happens at it.
 //!
-//! Types here say what a setting is; [`validate`] says which settings are wrong or fight each
+//! Types here say what a setting is; `validate` says which settings are wrong or fight each
 //! other. The binary puts this beside the bridge's table by `#[serde(flatten)]`.
 
 use std::net::SocketAddr;

@@ -10,7 +10,8 @@
 //! `flatten` is in play; so when the whole does not fit the type, each setting is tried alone on
 //! the defaults, which names every culprit with the place where it was set.
 //!
-//! Secrets are known by their names, see [`redact`].
+//! Secrets are known by their names: what ends in a word like `password` or `_key` is redacted when
+//! printed, see `redact.rs`.
 
 mod layers;
 mod redact;
