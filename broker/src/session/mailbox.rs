@@ -1,5 +1,5 @@
-//! The one part of a session that others touch: the queue of messages for it, and signals to the
-//! connection that serves it.
+//! The one part of a session that others touch: the queue of messages for it, signals to the
+//! connection that serves it, and the list of its subscriptions.
 //!
 //! A publisher's task pushes, the receiver's task pops; the session itself never leaves its
 //! connection's task. While nobody is connected the same queue is the offline queue.
@@ -21,6 +21,7 @@ use bytestring::ByteString;
 use latchline_shared::message::Qos;
 
 use super::delivery::Delivery;
+use super::subscriptions::Subscriptions;
 
 /// Number of a session, unique in the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +75,7 @@ pub struct Mailbox {
     limits: QueueLimits,
     online: AtomicBool,
     inner: Mutex<Inner>,
+    subscriptions: Mutex<Subscriptions>,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +91,14 @@ struct Inner {
 impl Mailbox {
     /// An empty mailbox without a connection.
     pub fn new(key: SessionKey, client_id: ByteString, limits: QueueLimits) -> Self {
-        Self { key, client_id, limits, online: AtomicBool::new(false), inner: Mutex::default() }
+        Self {
+            key,
+            client_id,
+            limits,
+            online: AtomicBool::new(false),
+            inner: Mutex::default(),
+            subscriptions: Mutex::default(),
+        }
     }
 
     /// Number of the session.
@@ -100,6 +109,11 @@ impl Mailbox {
     /// Client id of the session.
     pub fn client_id(&self) -> &ByteString {
         &self.client_id
+    }
+
+    /// The session's subscriptions. Only its own connection changes them.
+    pub fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
+        self.subscriptions.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Whether a connection serves the session.

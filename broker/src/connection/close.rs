@@ -1,0 +1,72 @@
+//! The end of a connection: the session is let go first, so that nobody waits for a slow socket;
+//! then the client is told.
+
+use std::time::{Duration, Instant};
+
+use latchline_shared::message::Protocol;
+
+use super::Connection;
+use super::end::{End, WillFate};
+use super::wire::Wire;
+use crate::packet::types::{Disconnect, Outgoing, Will};
+use crate::registry::{Ended, Parked};
+
+impl Connection {
+    pub(super) async fn close(mut self, end: End) {
+        tracing::debug!(client = %self.client.id, peer = %self.client.peer, reason = end.reason, detail = %end.detail, "disconnected");
+        if let Some((reason_code, text)) = end.tell {
+            self.broker.metrics.disconnected(reason_code);
+            if self.client.protocol == Protocol::V5 {
+                let reason_string = text.filter(|_| self.wants_reasons);
+                let packet =
+                    Outgoing::Disconnect(Disconnect { reason_code, reason_string, session_expiry_s: None });
+                // Too large for the client: then it learns it from the closed socket.
+                let _too_large = self.wire.send(packet);
+            }
+        }
+        let receipt = self.broker.chain.client_disconnected(&self.client, end.reason);
+        self.broker.settle_unattended(receipt, "disconnected_not_stored");
+        self.broker.metrics.connections.dec();
+        let will = self.will.take().filter(|_| end.will == WillFate::Publish);
+        self.let_go(will).finish().await;
+    }
+
+    /// Parks or ends the session; gives back the socket.
+    fn let_go(mut self, will: Option<Box<Will>>) -> Wire {
+        let broker = self.broker;
+        for (mailbox, _) in self.stalled {
+            mailbox.set_lagging();
+            broker.metrics.dropped("slow_receiver");
+        }
+        // Their PUBRECs never left: the client will send these messages again, and they must then be
+        // published, since nobody knows whether they were stored.
+        for packet_id in self.acks.pubrecs() {
+            self.session.release(packet_id);
+        }
+        broker.metrics.dropped_many("offline_qos0", self.mailbox.set_offline() as u64);
+        if self.session_expiry_s == 0 {
+            let will = will.map(|will| (self.client.clone(), will));
+            broker.registry.end(&self.client.id);
+            broker.clean_up(Ended { session: self.session, mailbox: self.mailbox, will });
+            return self.wire;
+        }
+        let now = Instant::now();
+        let mut parked = Parked {
+            session: self.session,
+            mailbox: self.mailbox,
+            client: self.client,
+            expires_at: Some(now + Duration::from_secs(self.session_expiry_s.into())),
+            will: None,
+        };
+        match will {
+            Some(will) if will.delay_s > 0 => {
+                let due = now + Duration::from_secs(will.delay_s.min(broker.limits.will_delay_s_max).into());
+                parked.will = Some((due, will));
+            }
+            Some(will) => broker.publish_will(&parked.client, *will),
+            None => {}
+        }
+        broker.registry.park(parked);
+        self.wire
+    }
+}

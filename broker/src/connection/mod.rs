@@ -1,0 +1,338 @@
+//! One client's connection: a task that owns its socket and its session.
+//!
+//! [`serve`] does the handshake and then turns: signals and deliveries from the mailbox, settled
+//! acknowledgements, stalled deliveries, the socket's output, the socket's input, the clock. Each
+//! turn does what it can without waiting; when a turn does nothing, the task sleeps until one of
+//! its sources wakes it.
+//!
+//! The connection stops reading (and so slows its publisher down through TCP) while any of these
+//! hold: too many of its bytes wait for storage, too many of everybody's do, a receiver of its last
+//! message has no room, or its own output is not being read. It never stops for anything else, so
+//! PINGREQ is answered while acknowledgements wait.
+//!
+//! Files in the order of a message: `handshake`, `wire` (bytes and packets), `inbound` (packets
+//! from the client), `acks` (what waits for storage), `outbound` (packets to the client), `close`.
+
+mod acks;
+mod alias;
+mod close;
+mod end;
+mod handshake;
+mod inbound;
+mod outbound;
+mod subscribe;
+pub mod transport;
+mod wire;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use latchline_shared::message::Client;
+use tokio::time::Sleep;
+
+use crate::broker::Broker;
+use crate::packet::types::{Will, reason};
+use crate::session::Session;
+use crate::session::delivery::Delivery;
+use crate::session::mailbox::{Mail, Mailbox, Pushed, Signal};
+use acks::AckQueue;
+use alias::Aliases;
+use end::End;
+use transport::Transport;
+use wire::Wire;
+
+/// Serves one client from its first byte to its last.
+///
+/// `deadline` is the time by which CONNECT must have arrived, and `common_name` that of a verified
+/// client certificate.
+pub async fn serve(
+    broker: Arc<Broker>,
+    stream: Transport,
+    peer: SocketAddr,
+    common_name: Option<String>,
+    deadline: Instant,
+) {
+    let wire = Wire::new(stream, broker.limits.packet_bytes_max);
+    // The handshake's state is large and short-lived: boxed, it does not count for the connection.
+    let handshake = Box::pin(handshake::run(broker, wire, peer, common_name, deadline));
+    let Some(connection) = handshake.await else { return };
+    let (broker, mailbox) = (Arc::clone(&connection.broker), Arc::clone(&connection.mailbox));
+    if AssertUnwindSafe(connection.run()).catch_unwind().await.is_err() {
+        // A bug of ours; the panic hook has logged it. Its client must be able to come back.
+        broker.abandon(mailbox);
+    }
+}
+
+/// A connected client.
+struct Connection {
+    broker: Arc<Broker>,
+    wire: Wire,
+    client: Arc<Client>,
+    session: Session,
+    mailbox: Arc<Mailbox>,
+    acks: AckQueue,
+    /// Topic aliases, once one is used.
+    aliases: Option<Box<Aliases>>,
+    /// The client's Topic Alias Maximum, capped by ours.
+    alias_max_out: u16,
+    /// Whether the client wants reason strings.
+    wants_reasons: bool,
+    will: Option<Box<Will>>,
+    session_expiry_s: u32,
+    /// One and a half keep-alive periods (MQTT 5, section 3.1.2.10).
+    silence_max: Option<Duration>,
+    last_packet_at: Instant,
+    /// When the part of a packet that has arrived began to wait for the rest.
+    partial_since: Option<Instant>,
+    /// When the socket stopped taking output.
+    stuck_since: Option<Instant>,
+    /// Deliveries whose receivers have no room, and how long they are waited for.
+    stalled: Vec<(Arc<Mailbox>, Delivery)>,
+    stalled_until: Instant,
+    /// Set when the server stops: what is in flight is still acknowledged until then.
+    draining_until: Option<Instant>,
+    /// Whether reading is paused.
+    paused: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        // Closing waits for the socket; its state is not worth space in every idle connection.
+        Box::pin(self.close(end)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match self.turn(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+    }
+
+    /// Does what can be done now; whether anything was.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        // Ordering: what is on its way out goes before new input, so that a client that floods us
+        // cannot starve its own acknowledgements.
+        let mut did = self.take_mail(cx)?;
+        did |= self.push_stalled(cx);
+        did |= self.send_acks(cx)?;
+        did |= self.flush(cx)?;
+        did |= self.read(cx)?;
+        self.check_clock(cx)?;
+        Ok(did)
+    }
+
+    fn take_mail(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut did = false;
+        loop {
+            let wants_deliveries = self.may_deliver();
+            did |= wants_deliveries && self.send_again_and_replay();
+            match self.mailbox.poll_mail(cx, wants_deliveries && self.may_deliver()) {
+                Poll::Pending => return Ok(did),
+                Poll::Ready(Mail::Signal(signal)) => self.obey(signal)?,
+                Poll::Ready(Mail::Deliveries) => self.deliver_queued(),
+            }
+            did = true;
+        }
+    }
+
+    fn obey(&mut self, signal: Signal) -> Result<(), End> {
+        match signal {
+            Signal::Takeover => Err(End::told(
+                "takenover",
+                reason::SESSION_TAKEN_OVER,
+                "another connection has this client id",
+            )),
+            Signal::Kick => {
+                Err(End::told("kicked", reason::ADMINISTRATIVE_ACTION, "disconnected by an administrator"))
+            }
+            Signal::Shutdown => {
+                self.draining_until = Some(Instant::now() + self.broker.limits.shutdown_deadline);
+                Ok(())
+            }
+        }
+    }
+
+    /// Pushes deliveries whose receivers had no room, once they have it or are given up.
+    fn push_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut did = false;
+        while let Some((mailbox, _)) = self.stalled.last() {
+            if mailbox.poll_room(cx).is_pending() {
+                break;
+            }
+            let Some((mailbox, delivery)) = self.stalled.pop() else { break };
+            match mailbox.push(delivery) {
+                Pushed::Queued => {}
+                Pushed::Dropped(cause) => self.broker.metrics.dropped(cause),
+                Pushed::Full(delivery) => self.stalled.push((mailbox, delivery)),
+            }
+            did = true;
+        }
+        if did && self.stalled.is_empty() {
+            self.stalled = Vec::new();
+        }
+        did
+    }
+
+    fn send_acks(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut did = false;
+        // The acknowledgement of a message that a receiver has no room for waits with it.
+        while self.stalled.is_empty() && !self.wire.is_output_high() {
+            let Poll::Ready((entry, result)) = self.acks.poll_next(cx) else { break };
+            self.send_ack(entry, result)?;
+            did = true;
+        }
+        Ok(did)
+    }
+
+    /// Writes; whether that made room for more.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if !self.wire.has_output() {
+            return Ok(false);
+        }
+        let (before, was_high) = (self.wire.output_len(), self.wire.is_output_high());
+        match self.wire.poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.stuck_since = None,
+            Poll::Ready(Err(error)) => return Err(End::io(&error)),
+            Poll::Pending if self.wire.output_len() < before => self.stuck_since = Some(Instant::now()),
+            Poll::Pending => {
+                self.stuck_since.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(was_high && !self.wire.is_output_high())
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if let Err(cause) = self.may_read(cx) {
+            if !std::mem::replace(&mut self.paused, true) {
+                self.broker.metrics.paused(cause);
+            }
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.paused) {
+            // The silence was ours.
+            self.last_packet_at = Instant::now();
+            self.partial_since = None;
+        }
+        loop {
+            let mut did = false;
+            while let Some(packet) = self.wire.next_packet()? {
+                if !did {
+                    self.last_packet_at = Instant::now();
+                    did = true;
+                }
+                self.handle(packet)?;
+                if self.may_read(cx).is_err() {
+                    return Ok(true);
+                }
+            }
+            if did || !self.wire.has_input() {
+                self.partial_since = None;
+            }
+            if did {
+                return Ok(true);
+            }
+            match self.wire.poll_read(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(End::closed()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(End::io(&error)),
+            }
+        }
+        if self.wire.has_input() {
+            self.partial_since.get_or_insert_with(Instant::now);
+        }
+        Ok(false)
+    }
+
+    /// Whether the next packet may be taken; if not, the cause, and a wake-up is on its way.
+    fn may_read(&self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+        if self.acks.bytes() >= self.broker.limits.inflight_bytes_per_connection {
+            Err("connection_bytes")
+        } else if !self.stalled.is_empty() {
+            Err("slow_receiver")
+        } else if self.wire.is_output_high() {
+            Err("output")
+        } else if self.draining_until.is_some() {
+            Err("shutdown")
+        } else if self.broker.budget.poll_room(cx).is_pending() {
+            Err("total_bytes")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check_clock(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.draining_until.is_some() && self.acks.is_empty() && !self.wire.has_output() {
+            return Err(End::told("server_shutdown", reason::SERVER_SHUTTING_DOWN, "server shutting down"));
+        }
+        while let Some(due) = self.next_due() {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+            if due < timer.deadline().into_std() {
+                timer.as_mut().reset(due.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            // The timer is only moved back lazily: it may be early.
+            let now = Instant::now();
+            self.check_deadlines(now)?;
+            let next = self.next_due().unwrap_or(now + Duration::from_secs(3600));
+            if let Some(timer) = &mut self.timer {
+                timer.as_mut().reset(next.max(now + Duration::from_millis(1)).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn deadlines(&self) -> [Option<Instant>; 5] {
+        let limits = &self.broker.limits;
+        [
+            self.silence_max.filter(|_| !self.paused).map(|max| self.last_packet_at + max),
+            self.partial_since.filter(|_| !self.paused).map(|since| since + limits.packet_timeout),
+            self.stuck_since.map(|since| since + limits.write_timeout),
+            (!self.stalled.is_empty()).then_some(self.stalled_until),
+            self.draining_until,
+        ]
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.deadlines().into_iter().flatten().min()
+    }
+
+    fn check_deadlines(&mut self, now: Instant) -> Result<(), End> {
+        let [silence, partial, stuck, stalled, draining] =
+            self.deadlines().map(|deadline| deadline.is_some_and(|deadline| deadline <= now));
+        if silence {
+            return Err(End::told("keepalive_timeout", reason::KEEP_ALIVE_TIMEOUT, "keep alive timeout"));
+        }
+        if partial {
+            return Err(End::told("packet_timeout", reason::UNSPECIFIED, "packet did not end in time"));
+        }
+        if stuck {
+            return Err(End {
+                tell: None,
+                ..End::told("write_timeout", reason::UNSPECIFIED, "client does not read")
+            });
+        }
+        if stalled {
+            for (mailbox, _) in &self.stalled {
+                mailbox.set_lagging();
+            }
+        }
+        if draining {
+            return Err(End::told("server_shutdown", reason::SERVER_SHUTTING_DOWN, "server shutting down"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Packets to the client: deliveries, and acknowledgements whose receipts have settled.
+
+use std::num::NonZeroU16;
+use std::time::Instant;
+
+use latchline_shared::fault::Fault;
+use latchline_shared::hook::{Call, Delivered};
+use latchline_shared::message::{Protocol, Qos};
+
+use super::Connection;
+use super::acks::{AckKind, PendingAck};
+use super::end::End;
+use crate::broker::Broker;
+use crate::packet::types::{Ack, Outgoing, Publish, reason};
+use crate::session::delivery::Delivery;
+use crate::session::outbound::{Entry, Phase};
+
+impl Connection {
+    /// Whether a delivery may be sent now.
+    pub(super) fn may_deliver(&self) -> bool {
+        self.session.outbound.has_room()
+            && !self.wire.is_output_high()
+            && self.acks.bytes() < self.broker.limits.inflight_bytes_per_connection
+            && self.draining_until.is_none()
+    }
+
+    /// Sends again what an earlier connection did not complete, then retained messages; whether
+    /// anything was sent.
+    pub(super) fn send_again_and_replay(&mut self) -> bool {
+        let mut did = false;
+        while self.may_deliver()
+            && let Some(entry) = self.session.outbound.next_resend().cloned()
+        {
+            self.send_again(&entry);
+            did = true;
+        }
+        while self.may_deliver()
+            && !self.session.outbound.has_resends()
+            && let Some(delivery) = self.session.replay.pop_front()
+        {
+            self.deliver(delivery);
+            did = true;
+        }
+        if did && self.session.replay.is_empty() {
+            self.session.replay.shrink_to_fit();
+        }
+        did
+    }
+
+    /// Sends what is queued, as far as the window and the socket take it.
+    pub(super) fn deliver_queued(&mut self) {
+        while self.may_deliver()
+            && let Some(delivery) = self.mailbox.pop()
+        {
+            self.deliver(delivery);
+        }
+    }
+
+    fn send_again(&mut self, entry: &Entry) {
+        let packet = match entry.phase {
+            Phase::Published => {
+                let publish = self.publish_packet(&entry.delivery, Some(entry.packet_id), Instant::now());
+                Outgoing::Publish(Publish { dup: true, ..publish })
+            }
+            Phase::Released => Outgoing::Pubrel(Ack::success(entry.packet_id)),
+        };
+        if self.wire.send(packet).is_err() {
+            // The new connection takes smaller packets than the old one did.
+            self.session.outbound.refused(entry.packet_id);
+            self.broker.metrics.dropped("packet_too_large");
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let now = Instant::now();
+        if delivery.message.remaining(now) == Some(None) {
+            self.broker.metrics.dropped("expired");
+            return;
+        }
+        let packet_id = (delivery.qos != Qos::AtMostOnce).then(|| self.session.outbound.next_id());
+        let packet = self.publish_packet(&delivery, packet_id, now);
+        if self.wire.send(Outgoing::Publish(packet)).is_err() {
+            // MQTT 5, section 3.1.2.11.4: as if it had been sent and acknowledged.
+            self.broker.metrics.dropped("packet_too_large");
+            return;
+        }
+        self.broker.metrics.delivered.inc();
+        self.delivered(&delivery, packet_id);
+        if let Some(packet_id) = packet_id {
+            self.session.outbound.sent(packet_id, delivery);
+        }
+    }
+
+    fn delivered(&mut self, delivery: &Delivery, packet_id: Option<NonZeroU16>) {
+        if !self.broker.chain.wants(Call::MessageDeliver) {
+            return;
+        }
+        let delivered = Delivered {
+            message: &delivery.message,
+            qos: delivery.qos,
+            dup: false,
+            retain: delivery.retain,
+            packet_id: packet_id.map(NonZeroU16::get),
+        };
+        let receipt = self.broker.chain.message_deliver(&self.client, &delivered);
+        self.push_event(receipt, Broker::bytes_in_flight(&delivery.message));
+    }
+
+    fn publish_packet(
+        &mut self,
+        delivery: &Delivery,
+        packet_id: Option<NonZeroU16>,
+        now: Instant,
+    ) -> Publish {
+        let message = &delivery.message;
+        let mut publish = Publish {
+            dup: false,
+            qos: delivery.qos,
+            retain: delivery.retain,
+            topic: message.topic.clone(),
+            packet_id,
+            payload: message.payload.clone(),
+            topic_alias: None,
+            expiry_s: None,
+            subscription_ids: Vec::new(),
+            properties: None,
+        };
+        if self.client.protocol == Protocol::V5 {
+            // Rounded up: 0 would say that it has expired.
+            publish.expiry_s = message
+                .remaining(now)
+                .flatten()
+                .map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
+            publish.subscription_ids = delivery.subscription_ids.to_vec();
+            publish.properties.clone_from(&message.properties);
+            self.alias_topic(&mut publish);
+        }
+        publish
+    }
+
+    fn alias_topic(&mut self, publish: &mut Publish) {
+        if self.alias_max_out == 0 {
+            return;
+        }
+        let aliases = self.aliases.get_or_insert_default();
+        if let Some((alias, is_known)) = aliases.for_topic(&publish.topic, self.alias_max_out) {
+            publish.topic_alias = Some(alias);
+            if is_known {
+                publish.topic = Default::default();
+            }
+        }
+    }
+
+    /// Sends the acknowledgement whose receipt has settled.
+    pub(super) fn send_ack(&mut self, entry: PendingAck, result: Result<(), Fault>) -> Result<(), End> {
+        let (reason_code, reason_string) = match (result, entry.refusal) {
+            (Ok(()), None) => (reason::SUCCESS, None),
+            (Ok(()), Some(refusal)) => (refusal.reason_code, Some(refusal.cause)),
+            (Err(fault), _) => self.not_stored(entry.kind, &fault)?,
+        };
+        if let Some(received_at) = entry.received_at {
+            let seconds = received_at.elapsed().as_secs_f64();
+            self.broker.metrics.publish_to_stored.observe(seconds);
+            if entry.kind != AckKind::None {
+                self.broker.metrics.publish_to_ack.observe(seconds);
+            }
+        }
+        let ack = |packet_id| Ack {
+            packet_id,
+            reason_code,
+            reason_string: reason_string.filter(|_| self.wants_reasons),
+        };
+        match entry.kind {
+            AckKind::None => Ok(()),
+            AckKind::Puback(packet_id) => self.send(Outgoing::Puback(ack(packet_id))),
+            AckKind::Pubrec(packet_id) => self.send(Outgoing::Pubrec(ack(packet_id))),
+        }
+    }
+
+    /// A record was not stored. What can never be stored is refused; in all other cases the
+    /// connection ends without an acknowledgement, and the client sends the message again.
+    fn not_stored(&mut self, kind: AckKind, fault: &Fault) -> Result<(u8, Option<&'static str>), End> {
+        match kind {
+            AckKind::None => self.broker.metrics.dropped("record_not_stored"),
+            AckKind::Puback(_) | AckKind::Pubrec(_) => {
+                self.broker.metrics.publish_faulted.inc();
+            }
+        }
+        tracing::debug!(client = %self.client.id, error = %fault, "a record was not stored");
+        if let AckKind::Pubrec(packet_id) = kind {
+            self.session.release(packet_id);
+        }
+        match (kind, fault) {
+            (AckKind::None, _) => Ok((reason::SUCCESS, None)),
+            (_, Fault::Permanent(_)) if self.client.protocol == Protocol::V5 => {
+                Ok((reason::IMPLEMENTATION_SPECIFIC, Some("the message cannot be stored")))
+            }
+            _ => Err(End::told("not_stored", reason::IMPLEMENTATION_SPECIFIC, "the message was not stored")),
+        }
+    }
+}

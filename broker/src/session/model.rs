@@ -1,0 +1,195 @@
+//! Drives the real session against a naive model: the window as a plain list, ids as a set.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use latchline_shared::message::{Message, MessageId, Qos};
+use proptest::prelude::*;
+use smallvec::SmallVec;
+
+use super::Session;
+use super::delivery::Delivery;
+use super::outbound::{Phase, Pubrec};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Send(bool),
+    Puback(u16),
+    Pubrec(u16),
+    Refused(u16),
+    Pubcomp(u16),
+    Reconnect(u16),
+    Resend,
+    Receive(u16),
+    Release(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = 1..12u16;
+    prop_oneof![
+        4 => any::<bool>().prop_map(Step::Send),
+        3 => id.clone().prop_map(Step::Puback),
+        2 => id.clone().prop_map(Step::Pubrec),
+        1 => id.clone().prop_map(Step::Refused),
+        2 => id.clone().prop_map(Step::Pubcomp),
+        1 => (1..6u16).prop_map(Step::Reconnect),
+        3 => Just(Step::Resend),
+        2 => id.clone().prop_map(Step::Receive),
+        2 => id.prop_map(Step::Release),
+    ]
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Flight {
+    id: u16,
+    number: u128,
+    exactly_once: bool,
+    released: bool,
+    sent_now: bool,
+    dup: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    flights: Vec<Flight>,
+    received: Vec<u16>,
+    window: u16,
+    sent: u128,
+}
+
+impl Model {
+    fn in_air(&self) -> usize {
+        self.flights.iter().filter(|flight| flight.sent_now).count()
+    }
+
+    fn remove(&mut self, condition: impl Fn(&Flight) -> bool) -> Option<Flight> {
+        let position = self.flights.iter().position(|flight| flight.sent_now && condition(flight))?;
+        Some(self.flights.remove(position))
+    }
+}
+
+fn delivery(number: u128, exactly_once: bool) -> Delivery {
+    let message = Message {
+        mid: MessageId(number),
+        from: "publisher".into(),
+        topic: "t".into(),
+        payload: Bytes::new(),
+        qos: Qos::ExactlyOnce,
+        retain: false,
+        dup: false,
+        packet_id: None,
+        properties: None,
+        received_at: Instant::now(),
+        expiry: None,
+    };
+    let qos = if exactly_once { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+    Delivery { message: Arc::new(message), qos, retain: false, subscription_ids: SmallVec::new() }
+}
+
+fn id(value: u16) -> NonZeroU16 {
+    NonZeroU16::new(value).unwrap()
+}
+
+fn apply(step: &Step, model: &mut Model, session: &mut Session) {
+    match *step {
+        Step::Send(exactly_once) => {
+            let room = model.in_air() < usize::from(model.window);
+            let resends = model.flights.iter().any(|flight| !flight.sent_now);
+            assert_eq!(session.outbound.has_room(), room);
+            assert_eq!(session.outbound.has_resends(), resends);
+            if !room || resends {
+                return;
+            }
+            let packet_id = session.outbound.next_id();
+            assert!(model.flights.iter().all(|flight| flight.id != packet_id.get()), "packet id in use");
+            model.sent += 1;
+            session.outbound.sent(packet_id, delivery(model.sent, exactly_once));
+            let (id, number) = (packet_id.get(), model.sent);
+            model.flights.push(Flight {
+                id,
+                number,
+                exactly_once,
+                released: false,
+                sent_now: true,
+                dup: false,
+            });
+        }
+        Step::Puback(value) => {
+            let expected = model.remove(|flight| flight.id == value && !flight.exactly_once);
+            let real = session.outbound.puback(id(value));
+            assert_eq!(
+                real.as_ref().map(|e| (e.delivery.message.mid.0, e.dup)),
+                expected.map(|f| (f.number, f.dup))
+            );
+        }
+        Step::Pubrec(value) => {
+            let known = model.flights.iter_mut().find(|f| f.sent_now && f.id == value && f.exactly_once);
+            match (session.outbound.pubrec(id(value)), known) {
+                (Pubrec::First(entry), Some(flight)) => {
+                    assert!(!flight.released);
+                    assert_eq!(entry.delivery.message.mid.0, flight.number);
+                    flight.released = true;
+                }
+                (Pubrec::Again, Some(flight)) => assert!(flight.released),
+                (Pubrec::NotFound, None) => {}
+                (real, expected) => panic!("{real:?} instead of {expected:?}"),
+            }
+        }
+        Step::Refused(value) => {
+            let expected = model.remove(|flight| flight.id == value && !flight.released);
+            let real = session.outbound.refused(id(value));
+            assert_eq!(real.map(|e| e.delivery.message.mid.0), expected.map(|f| f.number));
+        }
+        Step::Pubcomp(value) => {
+            let expected = model.remove(|flight| flight.id == value && flight.released);
+            let real = session.outbound.pubcomp(id(value));
+            assert_eq!(real.map(|e| e.delivery.message.mid.0), expected.map(|f| f.number));
+        }
+        Step::Reconnect(window) => {
+            session.resume(window);
+            model.window = window;
+            for flight in &mut model.flights {
+                flight.sent_now = false;
+                flight.dup = true;
+            }
+        }
+        Step::Resend => {
+            let room = model.in_air() < usize::from(model.window);
+            let expected = model.flights.iter_mut().find(|flight| !flight.sent_now).filter(|_| room);
+            let real = session.outbound.next_resend();
+            assert_eq!(real.map(|e| e.packet_id.get()), expected.as_ref().map(|f| f.id));
+            if let (Some(entry), Some(flight)) = (real, expected) {
+                assert!(entry.dup);
+                assert_eq!(entry.phase == Phase::Released, flight.released);
+                flight.sent_now = true;
+            }
+        }
+        Step::Receive(value) => {
+            let new = !model.received.contains(&value);
+            assert_eq!(session.receive(id(value)), new);
+            if new {
+                model.received.push(value);
+            }
+        }
+        Step::Release(value) => {
+            let known = model.received.iter().position(|known| *known == value);
+            assert_eq!(session.release(id(value)), known.is_some());
+            known.map(|position| model.received.remove(position));
+        }
+    }
+    assert_eq!(session.outbound.len(), model.flights.len());
+    assert_eq!(session.received_count(), model.received.len());
+}
+
+proptest! {
+    #[test]
+    fn session_does_what_the_model_does(steps in prop::collection::vec(step(), 1..200)) {
+        let mut model = Model { window: 4, ..Model::default() };
+        let mut session = Session::new(4);
+        for step in &steps {
+            apply(step, &mut model, &mut session);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The broker over real sockets.
+
+mod app;
+mod smoke;
