@@ -5,13 +5,17 @@
 //! separated by the prefix of HKDF's `info`; ids come after the prefix, so that no id of one use
 //! can spell an `info` of the other.
 //!
-//! Invariant: nothing here prints, compares or hands out key material; a password is handed out
-//! because it is what the lock has to be given.
+//! Secrets that are not derived are random (they are generated, never chosen), so what is kept of
+//! them is a fast hash ([`SecretHash`]).
+//!
+//! Invariant: nothing here prints key material, and every comparison takes the same time whatever
+//! is compared; a password is handed out because it is what the lock has to be given.
 
 use std::fmt;
 
 use hkdf::Hkdf;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::hex;
 
@@ -38,6 +42,11 @@ impl MasterKey {
     /// The MQTT password of this client: 64 lower-case hexadecimal digits.
     pub fn mqtt_password(&self, client_id: &str) -> String {
         hex::encode(&self.derive(MQTT_INFO, client_id))
+    }
+
+    /// Whether this is the MQTT password of this client.
+    pub fn is_mqtt_password(&self, client_id: &str, password: &[u8]) -> bool {
+        self.mqtt_password(client_id).as_bytes().ct_eq(password).into()
     }
 
     fn derive(&self, info: &[u8], id: &str) -> [u8; 32] {
@@ -76,6 +85,42 @@ impl fmt::Debug for CommandKey {
     }
 }
 
+/// What is kept of a random secret: `sha256:` and the hash in 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// A hash that no secret has, to compare with where there is no secret.
+    pub const NOBODY: Self = Self([0; 32]);
+
+    /// The hash of a secret.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// The hash as it is written, if the algorithm is known and the form is right.
+    pub fn from_text(text: &str) -> Option<Self> {
+        hex::decode(text.strip_prefix("sha256:")?).map(Self)
+    }
+
+    /// Whether both are of the same secret.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Display for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
 /// A key that cannot be read. It never quotes what it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -111,6 +156,28 @@ mod tests {
         assert_eq!(password, "3af0eaab858bb366007f76ac52348d31766a88579d8a4f0cdf22c6d568c553c5");
         assert_ne!(password, hex::encode(master.command_key(LOCK).bytes()));
         assert_ne!(password, master.mqtt_password("10083618796833172"));
+    }
+
+    #[test]
+    fn a_password_is_recognised() {
+        let master = MasterKey::from_hex(MASTER).unwrap();
+        let password = master.mqtt_password(LOCK);
+        assert!(master.is_mqtt_password(LOCK, password.as_bytes()));
+        for other in ["", &password[1..], &password.to_uppercase(), &master.mqtt_password("1")] {
+            assert!(!master.is_mqtt_password(LOCK, other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared_by_their_hashes() {
+        let text = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        let hash = SecretHash::of(b"secret");
+        assert_eq!(hash.to_string(), text);
+        assert!(SecretHash::from_text(text).unwrap().is(&hash));
+        assert!(!SecretHash::of(b"").is(&hash) && !SecretHash::NOBODY.is(&hash));
+        for other in ["", "sha256:", &text[7..], &text.replace("256", "512"), &text.to_uppercase()] {
+            assert!(SecretHash::from_text(other).is_none(), "{other}");
+        }
     }
 
     #[test]

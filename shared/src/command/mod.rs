@@ -1,7 +1,7 @@
 //! Signed commands, `LOCKCMD1` (contract, section 4): what a lock, the broker's guard, the auditor
 //! and an operator's application must agree on to the byte.
 //!
-//! A payload is read strictly ([`flat`]), brought into the one string that is signed ([`canonical`])
+//! A payload is read strictly (`flat`), brought into the one string that is signed (`canonical`)
 //! and then verified; [`draft`] goes the other way. Everything here is pure: the caller brings the
 //! key, the time the broker saw the command, and the memory of nonces.
 //!
