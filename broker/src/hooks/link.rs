@@ -131,12 +131,12 @@ impl Guarded {
     }
 
     fn note(&self, call: Call, fault: &Fault) {
-        let (hook, call_name) = (self.hook().name(), call.name());
-        self.metrics.count_fault(hook, call);
+        let (link, hook) = (self.hook().name(), call.name());
+        self.metrics.count_fault(link, call);
         let Some(unlogged) = self.log.turn(self.log.since.elapsed()) else { return };
         match fault {
-            Fault::Bug(_) => error!(hook, call = call_name, unlogged, error = %fault, "hook failed"),
-            _ => warn!(hook, call = call_name, unlogged, error = %fault, "hook failed"),
+            Fault::Bug(_) => error!(hook, link, unlogged, error = %fault, "hook failed"),
+            _ => warn!(hook, link, unlogged, error = %fault, "hook failed"),
         }
     }
 }

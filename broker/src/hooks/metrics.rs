@@ -14,8 +14,10 @@ pub struct HookMetrics {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
+    /// The call, which the contract names a hook.
     hook: &'static str,
-    call: &'static str,
+    /// The name of who answers it.
+    link: &'static str,
 }
 
 impl HookMetrics {
@@ -28,16 +30,16 @@ impl HookMetrics {
         );
     }
 
-    /// Faults of one hook in one call so far.
-    pub fn faults(&self, hook: &'static str, call: Call) -> u64 {
-        self.counter(hook, call).get()
+    /// Faults of one link in one call so far.
+    pub fn faults(&self, link: &'static str, call: Call) -> u64 {
+        self.counter(link, call).get()
     }
 
-    pub(super) fn count_fault(&self, hook: &'static str, call: Call) {
-        self.counter(hook, call).inc();
+    pub(super) fn count_fault(&self, link: &'static str, call: Call) {
+        self.counter(link, call).inc();
     }
 
-    fn counter(&self, hook: &'static str, call: Call) -> Counter {
-        self.faults.get_or_create_owned(&FaultLabels { hook, call: call.name() })
+    fn counter(&self, link: &'static str, call: Call) -> Counter {
+        self.faults.get_or_create_owned(&FaultLabels { hook: call.name(), link })
     }
 }

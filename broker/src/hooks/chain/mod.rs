@@ -24,7 +24,8 @@ use crate::packet::types::reason;
 const CALLS: usize = Call::MessageAcked as usize + 1;
 
 /// No hook knows the client.
-const UNKNOWN_CLIENT: Refusal = Refusal { reason_code: reason::BAD_CREDENTIALS, cause: "unknown_client" };
+pub(super) const UNKNOWN_CLIENT: Refusal =
+    Refusal { reason_code: reason::BAD_CREDENTIALS, cause: "unknown_client" };
 /// A hook that must agree before a client may connect could not answer.
 const CONNECT_FAULT: Refusal = Refusal { reason_code: reason::SERVER_UNAVAILABLE, cause: "hook_fault" };
 /// A hook that must agree to an access could not answer. SUBACK and PUBACK have no 0x88.
