@@ -2,8 +2,17 @@
 //! control.
 //!
 //! [`chain`] calls the hooks for the connections, [`link`] keeps a hook's panics, faults and delays
-//! from becoming the broker's, [`access`] decides who may connect and what they may do.
+//! from becoming the broker's. [`access`] is the hook that decides who may connect, by
+//! [`credentials`], [`fleet`] and [`identity`], and what they may do, by [`rules`] and [`filter`].
 
 pub mod chain;
 pub mod link;
 pub mod metrics;
+
+pub mod access;
+pub mod credentials;
+pub mod fleet;
+pub mod identity;
+
+pub mod filter;
+pub mod rules;
