@@ -1,9 +1,12 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help test check
+.PHONY: help demo test check bench
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## Kafka, the broker and a few locks on this machine, told step by step; no Docker
+	@scripts/demo.sh
 
 test: ## every test, the end-to-end tests on Apache Kafka where Java 17 and Maven are found
 	@scripts/test.sh
@@ -11,3 +14,5 @@ test: ## every test, the end-to-end tests on Apache Kafka where Java 17 and Mave
 check: ## format, lints, documentation, import directions, licences and advisories
 	@scripts/check.sh
 
+bench: ## messages per second that are stored, and how long each waits; on this machine
+	@scripts/bench.sh

@@ -2,7 +2,9 @@
 //!
 //! [`kafka`]: the Kafka to test with, and a reader of what is stored. [`mqtt`]: an ordinary client
 //! of somebody else's making; [`client`]: one of ours that may misbehave. [`lock`]: simulated
-//! locks. [`process`]: everything that runs outside this process.
+//! locks; [`operator`]: who commands them. [`stack`]: all of it, started and stopped; [`demo`]: all
+//! of it, told; [`load`]: all of it, measured. [`process`]: everything that runs outside this
+//! process.
 
 pub mod kafka;
 pub mod process;
@@ -11,5 +13,13 @@ pub mod client;
 pub mod mqtt;
 
 pub mod lock;
+pub mod operator;
+
+pub mod stack;
+
+pub mod demo;
+pub mod load;
 
 pub mod arguments;
+pub mod random;
+pub mod show;

@@ -9,6 +9,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -74,6 +75,8 @@ impl Process {
     /// As [`Process::start`], adding to the `output` of an earlier run.
     pub fn start_with(name: &str, command: &mut Command, output: &Output) -> anyhow::Result<Self> {
         let mut child = command
+            // A Ctrl-C goes to us alone; we end what we have started, in our order.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -117,6 +120,21 @@ impl Process {
             .and_then(|number| number.trim().parse::<usize>().ok())
             .with_context(|| format!("no VmRSS in {path}"))?;
         Ok(kibibytes * 1024)
+    }
+
+    /// Processor time used so far.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        /// Of the kernel's interface, whatever its own clock: USER_HZ.
+        const TICKS_PER_SECOND: u64 = 100;
+        let path = format!("/proc/{}/stat", self.id());
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The name in parentheses may hold blanks; utime and stime are the 12th and 13th after it.
+        let ticks: Option<u64> = stat.rsplit_once(')').map(|(_, rest)| {
+            rest.split_ascii_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
+        });
+        Ok(Duration::from_millis(
+            ticks.with_context(|| format!("no times in {path}"))? * 1000 / TICKS_PER_SECOND,
+        ))
     }
 
     /// Sends SIGSTOP: its sockets stay open and nobody answers.
@@ -221,6 +239,17 @@ mod tests {
         process.signal(Signal::SIGTERM).unwrap();
         let error = process.wait(Duration::from_millis(100)).await.unwrap_err();
         assert!(error.to_string().contains("shell has not ended"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn knows_what_it_uses() {
+        let process = shell("while :; do :; done");
+        let until = Instant::now() + Duration::from_secs(10);
+        while process.cpu_time().unwrap() < Duration::from_millis(50) {
+            assert!(Instant::now() < until, "a busy loop uses the processor");
+            sleep(LOOK_EVERY).await;
+        }
+        assert!(process.memory_bytes().unwrap() > 100_000);
     }
 
     #[test]

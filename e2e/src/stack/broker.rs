@@ -1,0 +1,162 @@
+//! The broker as people run it: the built binary, configured by environment variables, its ports
+//! and its health read from its log.
+//!
+//! It can be killed and started again on the same ports with the same configuration.
+//!
+//! Invariant: a log line of level WARN or ERROR that nobody announced ([`Broker::expect`]) fails
+//! the test that owns the broker, at the latest when it is dropped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::time::{Instant, sleep};
+
+use crate::process::{Output, Process};
+use crate::stack::log;
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Environment variable with the binary to use instead of the one beside this program.
+const BINARY_VARIABLE: &str = "LATCHLINE_BROKER_BINARY";
+const PREFIX: &str = "LATCHLINE_BROKER__";
+
+/// A broker, running or stopped.
+#[derive(Debug)]
+pub struct Broker {
+    settings: BTreeMap<String, String>,
+    output: Output,
+    /// Number of the first line of the present run.
+    run_begins_at: usize,
+    addresses: BTreeMap<String, SocketAddr>,
+    process: Option<Process>,
+    expected: Vec<String>,
+}
+
+impl Broker {
+    /// A broker with these settings (`listen.tcp` is `LATCHLINE_BROKER__LISTEN__TCP`), not started.
+    pub fn new<'a>(settings: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let variable = |key: &str| format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+        let mut settings: BTreeMap<String, String> =
+            settings.into_iter().map(|(key, value)| (variable(key), value)).collect();
+        settings.insert(variable("log.format"), "json".to_owned());
+        Self {
+            settings,
+            output: Output::default(),
+            run_begins_at: 0,
+            addresses: BTreeMap::new(),
+            process: None,
+            expected: Vec::new(),
+        }
+    }
+
+    /// Starts it; ready when every one of `listeners` is open.
+    pub async fn start(&mut self, listeners: &[&str]) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "the broker is running");
+        self.run_begins_at = self.output.lines().len();
+        let mut command = Command::new(binary()?);
+        // Nothing of the developer's environment decides a test.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(PREFIX)) {
+            command.env_remove(name);
+        }
+        command.envs(&self.settings);
+        let mut process = Process::start_with("the broker", &mut command, &self.output)?;
+        let until = Instant::now() + START_DEADLINE;
+        loop {
+            self.read_addresses()?;
+            if listeners.iter().all(|name| self.addresses.contains_key(*name)) {
+                break;
+            }
+            let said = || self.output.lines_from(self.run_begins_at).join("\n");
+            if let Some(status) = process.ended() {
+                bail!("the broker ended at its start ({status}):\n{}", said());
+            }
+            ensure!(Instant::now() < until, "the broker is not up after {START_DEADLINE:?}:\n{}", said());
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the broker is not running")?.kill();
+        Ok(())
+    }
+
+    /// Ends it in order (SIGTERM); an exit code other than 0 is an error.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let process = self.process.take().context("the broker is not running")?;
+        let status = process.stop(STOP_DEADLINE).await?;
+        ensure!(status.success(), "the broker ended with {status}");
+        Ok(())
+    }
+
+    /// Address of a listener: `tcp`, `tls`, `ws`, `wss` or `http`.
+    pub fn address(&self, listener: &str) -> SocketAddr {
+        *self.addresses.get(listener).expect("whoever asks for a listener has started it")
+    }
+
+    /// The running process.
+    pub fn process(&self) -> anyhow::Result<&Process> {
+        self.process.as_ref().context("the broker is not running")
+    }
+
+    /// All log lines, of all runs.
+    pub fn log(&self) -> Vec<log::Line> {
+        log::parse(&self.output.lines())
+    }
+
+    /// Announces warnings and errors whose line contains `text`.
+    pub fn expect(&mut self, text: &str) {
+        self.expected.push(text.to_owned());
+    }
+
+    /// Fails on warnings and errors that were not announced.
+    pub fn check_log(&self) -> anyhow::Result<()> {
+        let surprises = log::surprises(&self.output.lines(), &self.expected);
+        ensure!(surprises.is_empty(), "the broker said what nobody expected:\n{}", surprises.join("\n"));
+        Ok(())
+    }
+
+    fn read_addresses(&mut self) -> anyhow::Result<()> {
+        for line in log::parse(&self.output.lines_from(self.run_begins_at)) {
+            if line.message == "listening" {
+                let address = line.field("address");
+                let address = address.parse().with_context(|| format!("address {address} in the log"))?;
+                self.addresses.insert(line.field("listener").to_owned(), address);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    #[expect(clippy::disallowed_macros, reason = "whoever reads a failed test needs the broker's log")]
+    fn drop(&mut self) {
+        drop(self.process.take());
+        if std::thread::panicking() {
+            let lines = self.output.lines();
+            let last = &lines[lines.len().saturating_sub(30)..];
+            eprintln!("--- the last {} lines of the broker\n{}\n---", last.len(), last.join("\n"));
+        } else if let Err(surprise) = self.check_log() {
+            panic!("{surprise}");
+        }
+    }
+}
+
+/// The broker's binary: what the environment says, or what was built with this program.
+fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("find this program")?;
+    // Tests are in a folder below the binaries.
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("latchline-broker"));
+    found.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!("no latchline-broker beside {}: cargo build --workspace --bins", own.display())
+    })
+}

@@ -1,0 +1,137 @@
+//! The whole stack: a Kafka with the streams of the reference, and a broker with the bridge.
+//!
+//! Secrets, ports and folders are of one run; several stacks run beside each other.
+
+pub mod broker;
+pub mod log;
+pub mod secrets;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use latchline_shared::message::Protocol;
+use tempfile::TempDir;
+
+use crate::client;
+use crate::client::packet::Connect;
+use crate::kafka::Kafka;
+use crate::kafka::reader::{From, Reader};
+use crate::process::free_port;
+use crate::stack::broker::Broker;
+use crate::stack::secrets::Secrets;
+
+/// The stream of states.
+pub const STATES: &str = "message_state";
+/// The stream of commands.
+pub const COMMANDS: &str = "message_command";
+/// Partitions of both.
+pub const PARTITIONS: i32 = 6;
+/// What a stack opens: plain TCP, WebSocket, and HTTP for administration.
+pub const LISTENERS: [&str; 3] = ["tcp", "ws", "http"];
+
+/// A running stack. What is running ends when it is dropped.
+pub struct Stack {
+    /// The broker. Before Kafka, so that it ends first.
+    pub broker: Broker,
+    /// The Kafka.
+    pub kafka: Kafka,
+    /// Secrets of this run.
+    pub secrets: Secrets,
+    folder: TempDir,
+}
+
+impl Stack {
+    /// Starts a broker with this Kafka.
+    pub async fn start(kafka: Kafka) -> anyhow::Result<Self> {
+        Self::start_with(kafka, &[]).await
+    }
+
+    /// As [`Stack::start`], at the well-known ports that are free, and with nobody to fail when the
+    /// broker warns: for a demo, not for a test.
+    pub async fn start_for_people(kafka: Kafka) -> anyhow::Result<Self> {
+        let mut settings = Vec::new();
+        for (key, address) in [
+            ("listen.tcp", "127.0.0.1:1883"),
+            ("listen.ws", "127.0.0.1:8083"),
+            ("http.address", "127.0.0.1:18083"),
+        ] {
+            if std::net::TcpListener::bind(address).is_ok() {
+                settings.push((key, address));
+            }
+        }
+        let mut stack = Self::start_with(kafka, &settings).await?;
+        stack.broker.expect("");
+        Ok(stack)
+    }
+
+    /// As [`Stack::start`], with further settings of the broker, which win over the stack's own.
+    pub async fn start_with(kafka: Kafka, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        for stream in [STATES, COMMANDS] {
+            kafka.create_stream(stream, PARTITIONS).await?;
+        }
+        let folder = tempfile::Builder::new().prefix("latchline-").tempdir()?;
+        let secrets = Secrets::random()?;
+        let credentials = folder.path().join("credentials");
+        secrets.write_credentials(&credentials)?;
+        // Not port 0: a broker that is started again must have the same ports.
+        let address = || free_port().map(|port| format!("127.0.0.1:{port}"));
+        let own = [
+            ("listen.tcp", address()?),
+            ("listen.ws", address()?),
+            ("http.address", address()?),
+            ("http.token", secrets.token.clone()),
+            ("access.credentials_file", credentials.display().to_string()),
+            ("access.fleet_master_key", secrets.master_hex.clone()),
+            ("bridge.kafka.servers", kafka.bootstrap()),
+        ];
+        let further = settings.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let mut broker = Broker::new(own.into_iter().chain(further));
+        broker.start(&LISTENERS).await?;
+        Ok(Self { broker, kafka, secrets, folder })
+    }
+
+    /// A folder that goes away with the stack.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where locks connect.
+    pub fn mqtt(&self) -> SocketAddr {
+        self.broker.address("tcp")
+    }
+
+    /// Connects a raw client as a lock; the answer is Session Present.
+    pub async fn connect_lock(&self, id: &str, protocol: Protocol) -> anyhow::Result<(client::Client, bool)> {
+        let (username, password) = self.secrets.lock_login(id);
+        let connect = Connect {
+            protocol,
+            client_id: id,
+            login: Some((&username, &password)),
+            clean: false,
+            session_expiry_s: 3600,
+            keep_alive_s: 60,
+        };
+        client::Client::connect(self.mqtt(), &connect).await
+    }
+
+    /// A reader of some streams from their beginning.
+    pub async fn reader(&self, streams: &[&str]) -> anyhow::Result<Reader> {
+        Reader::open(&self.kafka.bootstrap(), streams, From::Beginning).await
+    }
+
+    /// Ends the broker in order and checks its log.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        self.broker.stop().await?;
+        self.broker.check_log()
+    }
+}
+
+/// The topic on which a lock reports.
+pub fn state_topic(id: &str) -> String {
+    format!("devices/{id}/state")
+}
+
+/// The topic on which a lock is commanded.
+pub fn command_topic(id: &str) -> String {
+    format!("devices/{id}/command")
+}
