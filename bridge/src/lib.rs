@@ -1,1 +1,317 @@
-//! Placeholder.
+//! The Kafka bridge: a hook in the broker's process whose receipts settle when Kafka has stored the
+//! record (contract, sections 2 and 3).
+//!
+//! The way of an event: [`rules`] say to which streams it goes, [`mapping`] makes the record,
+//! [`producer`] sends it, and [`deliveries`] settles the receipt that the acknowledgement waits for.
+//! Start reads [`config`] and, if there is one, a [`reference`] file.
+//!
+//! Guarantees: a receipt settles without fault only after all in-sync replicas have the record; the
+//! records of one connection are handed over in the order of the calls, and those with one key are
+//! stored in that order. Non-guarantee: a record may be stored twice; then it says `dup`.
+//!
+//! Sequence: the broker calls the message hooks of one connection one after the other, so a load
+//! and a store number its records without gaps. A number is used up only by a record that was
+//! handed over.
+
+pub mod config;
+pub mod reference;
+
+mod rules;
+
+mod mapping;
+
+mod deliveries;
+mod producer;
+
+mod metrics;
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use latchline_shared::hook::{Call, Delivered, Hook, PublishAnswer};
+use latchline_shared::kit::clock;
+use latchline_shared::kit::kafka::link::Link;
+use latchline_shared::kit::kafka::topics::{self, Missing, Topic, TopicsError};
+use latchline_shared::message::{Client, Message, Qos};
+use latchline_shared::receipt::Receipt;
+use prometheus_client::registry::Registry;
+use rdkafka::ClientConfig;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use config::Config;
+use deliveries::Deliveries;
+use mapping::{Record, Surroundings};
+use metrics::Metrics;
+use producer::Producer;
+use rules::Rules;
+
+/// How long Kafka may take to answer a question about topics.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause between two looks for the topics while Kafka is away.
+const TOPICS_PAUSE: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// The record that is being made on this thread.
+    static RECORD: RefCell<Record> = RefCell::default();
+}
+
+/// The bridge. Records that are not stored when it is dropped fail; see [`Bridge::flush`].
+#[derive(Debug)]
+pub struct Bridge {
+    node: String,
+    rules: Rules,
+    calls: &'static [Call],
+    producer: Producer,
+    deliveries: Arc<Deliveries>,
+    /// Whether the topics have been seen.
+    has_topics: Arc<AtomicBool>,
+    /// Looks for topics while Kafka is away at start; ends with the bridge.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Why the bridge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong, in these ways.
+    #[error("the bridge's configuration is wrong: {}", .0.join("; "))]
+    Config(Vec<String>),
+    /// The settings do not make a client.
+    #[error("the bridge's kafka settings are wrong")]
+    Settings(#[source] anyhow::Error),
+    /// Topics are missing.
+    #[error("the bridge's topics are not there")]
+    Topics(#[source] TopicsError),
+}
+
+impl Bridge {
+    /// Starts the bridge of the broker `node`.
+    ///
+    /// Topics that are missing are created if the configuration says so. While Kafka is away the
+    /// bridge starts all the same, is not ready, keeps records and looks for the topics later: a
+    /// broker that restarts in an outage still takes connections.
+    pub async fn start(
+        config: &Config,
+        node: &str,
+        registry: &mut Registry,
+    ) -> Result<Arc<Self>, StartError> {
+        let (config, warnings) = config.effective().map_err(StartError::Config)?;
+        for warning in warnings {
+            warn!(%warning, "a setting in the bridge's reference file has no effect");
+        }
+        let client = producer::client_config(&config, node).map_err(StartError::Settings)?;
+        let deliveries = Deliveries::new(Link::new("bridge"), Metrics::new(registry));
+        let producer = Producer::start(client, Arc::clone(&deliveries))
+            .map_err(|error| StartError::Settings(error.into()))?;
+        let rules = Rules::new(&config.rules);
+        let bridge = Arc::new(Self {
+            node: node.to_owned(),
+            // A process has one bridge, which lives as long as it does.
+            calls: rules.calls().leak(),
+            rules,
+            producer,
+            deliveries,
+            has_topics: Arc::default(),
+            tasks: Mutex::default(),
+        });
+        bridge.look_for_topics(&config).await?;
+        Ok(bridge)
+    }
+
+    /// Whether records can be stored now, and if not, why.
+    pub fn ready(&self) -> Result<(), String> {
+        if !self.deliveries.link.is_up() {
+            return Err(format!("kafka cannot be reached: {}", self.deliveries.link.failure()));
+        }
+        if !self.has_topics.load(Ordering::Acquire) {
+            return Err("kafka's topics have not been checked yet".to_owned());
+        }
+        if !self.producer.is_open() {
+            return Err("the kafka producer is being replaced".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Waits until all records are stored, at most for `deadline`; returns how many are not.
+    pub async fn flush(&self, deadline: Duration) -> usize {
+        let until = Instant::now() + deadline;
+        loop {
+            let pending = self.deliveries.metrics.pending_records.get();
+            if pending <= 0 || Instant::now() >= until {
+                return usize::try_from(pending).unwrap_or_default();
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn look_for_topics(&self, config: &Config) -> Result<(), StartError> {
+        let client = config.kafka.client_config(&self.node).map_err(StartError::Settings)?;
+        let look = TopicLook::new(config, &self.rules, client);
+        match look.once().await {
+            Ok(()) => {
+                self.deliveries.link.answered();
+                self.has_topics.store(true, Ordering::Release);
+            }
+            Err(error) if error.is_transient() => {
+                warn!(error = %chain(&error), "kafka is away, its topics are checked later");
+                let has_topics = Arc::clone(&self.has_topics);
+                let task = async move {
+                    look.until_found().await;
+                    has_topics.store(true, Ordering::Release);
+                };
+                self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+            }
+            Err(error) => return Err(StartError::Topics(error)),
+        }
+        Ok(())
+    }
+
+    /// Hands an event's record to every stream whose rule holds for `name`. `fill` makes the record
+    /// that takes this number in `sequence`.
+    fn store(
+        &self,
+        hook: Call,
+        name: &str,
+        sequence: Option<&AtomicU64>,
+        fill: impl FnOnce(&mut Record, Surroundings<'_>, u64),
+    ) -> Receipt {
+        let rules = self.rules.matching(hook, name);
+        let parts = rules.clone().count() as u32;
+        if parts == 0 {
+            return Receipt::settled();
+        }
+        let (receipt, slot) = Receipt::open(parts);
+        let n = sequence.map_or(0, |sequence| sequence.load(Ordering::Relaxed) + 1);
+        RECORD.with_borrow_mut(|record| {
+            fill(record, Surroundings { node: &self.node, ts: clock::unix_ms() }, n);
+            let mut is_handed_over = false;
+            for rule in rules {
+                is_handed_over |= self.producer.send(hook, &rule.stream, record, Arc::clone(&slot));
+            }
+            if let Some(sequence) = sequence.filter(|_| is_handed_over) {
+                sequence.store(n, Ordering::Relaxed);
+            }
+        });
+        receipt
+    }
+}
+
+impl Hook for Bridge {
+    fn name(&self) -> &'static str {
+        "bridge"
+    }
+
+    fn calls(&self) -> &'static [Call] {
+        self.calls
+    }
+
+    fn client_connected(&self, client: &Client) -> Receipt {
+        self.store(Call::ClientConnected, "", None, |record, around, _| record.connected(around, client))
+    }
+
+    fn client_disconnected(&self, client: &Client, reason: &'static str) -> Receipt {
+        let fill =
+            |record: &mut Record, around: Surroundings<'_>, _| record.disconnected(around, client, reason);
+        self.store(Call::ClientDisconnected, "", None, fill)
+    }
+
+    fn session_subscribed(&self, client: &Client, filter: &str, qos: Qos) -> Receipt {
+        let hook = Call::SessionSubscribed;
+        self.store(hook, rules::without_group(filter), None, |record, around, _| {
+            record.subscription(hook, around, client, filter, qos);
+        })
+    }
+
+    fn session_unsubscribed(&self, client: &Client, filter: &str, qos: Qos) -> Receipt {
+        let hook = Call::SessionUnsubscribed;
+        self.store(hook, rules::without_group(filter), None, |record, around, _| {
+            record.subscription(hook, around, client, filter, qos);
+        })
+    }
+
+    fn message_publish(&self, client: &Client, message: &Message) -> PublishAnswer {
+        let sequence = Some(&client.sequence.publish);
+        PublishAnswer::Accept(self.store(
+            Call::MessagePublish,
+            &message.topic,
+            sequence,
+            |record, around, n| {
+                record.publish(around, client, message, n);
+            },
+        ))
+    }
+
+    fn message_deliver(&self, receiver: &Client, delivery: &Delivered<'_>) -> Receipt {
+        let (hook, sequence) = (Call::MessageDeliver, Some(&receiver.sequence.deliver));
+        self.store(hook, &delivery.message.topic, sequence, |record, around, n| {
+            record.delivery(hook, around, receiver, delivery, n);
+        })
+    }
+
+    fn message_acked(&self, receiver: &Client, delivery: &Delivered<'_>) -> Receipt {
+        let (hook, sequence) = (Call::MessageAcked, Some(&receiver.sequence.acked));
+        self.store(hook, &delivery.message.topic, sequence, |record, around, n| {
+            record.delivery(hook, around, receiver, delivery, n);
+        })
+    }
+}
+
+/// The question whether all streams of the rules exist.
+struct TopicLook {
+    client: ClientConfig,
+    topics: Vec<Topic>,
+    missing: Missing,
+}
+
+impl TopicLook {
+    fn new(config: &Config, rules: &Rules, client: ClientConfig) -> Self {
+        let topic = |stream: Arc<str>| Topic {
+            name: stream.to_string(),
+            partitions: i32::from(config.partitions),
+            // Kafka's word for its own default.
+            replication: if config.replication == 0 { -1 } else { i32::from(config.replication) },
+        };
+        let topics = rules.streams().into_iter().map(topic).collect();
+        Self { client, topics, missing: if config.create_topics { Missing::Create } else { Missing::Refuse } }
+    }
+
+    async fn once(&self) -> Result<(), TopicsError> {
+        let partitions = topics::ensure(&self.client, &self.topics, self.missing, TOPICS_TIMEOUT).await?;
+        let names: Vec<_> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
+        if partitions.windows(2).any(|pair| pair[0] != pair[1]) {
+            // Not an error: it matters only to consumers that join the streams by partition.
+            warn!(topics = ?names, ?partitions, "the topics differ in their number of partitions");
+        } else {
+            info!(topics = ?names, partitions = partitions.first(), "kafka's topics are there");
+        }
+        Ok(())
+    }
+
+    /// Runs until the topics are there.
+    async fn until_found(&self) {
+        let mut is_reported = false;
+        while let Err(error) = self.once().await {
+            if !error.is_transient() && !is_reported {
+                error!(error = %chain(&error), "the bridge's topics are not there");
+                is_reported = true;
+            }
+            sleep(TOPICS_PAUSE).await;
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

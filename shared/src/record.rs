@@ -227,6 +227,7 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{any, proptest};
+    use sha2::{Digest, Sha256};
 
     use super::*;
 
@@ -258,6 +259,17 @@ mod tests {
             qos: Qos::AtLeastOnce,
             node: NODE,
             ts: 1574751635845,
+        }
+    }
+
+    #[test]
+    fn the_samples_are_the_references() {
+        for (sample, digest) in [
+            (COMMAND, "310caefb6c98dd96b64a1682ff5ed7875813e74e73ba64f17307b58fb204f1e7"),
+            (STATE, "8dd1c4e9db918685bfe7d89c0a31fd5f9c286f4b3edde90b8630e05f0d2a2355"),
+        ] {
+            let hex: String = Sha256::digest(sample).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, digest);
         }
     }
 

@@ -199,7 +199,8 @@ impl Kafka {
     }
 }
 
-fn is_server(server: &str) -> bool {
+/// Whether this is `host:port`.
+pub fn is_server(server: &str) -> bool {
     server
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))

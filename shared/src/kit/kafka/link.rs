@@ -33,8 +33,8 @@ const REPEAT_AFTER: Duration = Duration::from_secs(60);
 const COMPLAINTS_MAX: usize = 64;
 
 /// Facilities of the library's log that speak of single connections.
-const CONNECTION_FACILITIES: [&str; 9] =
-    ["FAIL", "ERROR", "BROKERFAIL", "DISCONNECT", "REQTMOUT", "TIMEOUT", "CONNECT", "FATAL", "GETPID"];
+const CONNECTION_FACILITIES: [&str; 8] =
+    ["FAIL", "ERROR", "BROKERFAIL", "DISCONNECT", "REQTMOUT", "TIMEOUT", "CONNECT", "GETPID"];
 
 /// The state of one client's connection to Kafka.
 #[derive(Debug)]
@@ -97,8 +97,6 @@ impl Link {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
             Some(Code::AllBrokersDown) => self.gone(&mut self.lock()),
-            // Whoever owns the client handles this.
-            Some(Code::Fatal) => {}
             Some(Code::BrokerTransportFailure | Code::OperationTimedOut | Code::Resolve) => {
                 debug!(client = self.client, reason, "kafka connection failed");
                 self.lock().failure = reason.to_owned();
@@ -114,19 +112,28 @@ impl Link {
     pub fn statistics(&self, json: &[u8]) {
         let mut inner = self.lock();
         if contains(json, br#""state":"UP""#) {
-            inner.up_at = Instant::now();
-            match inner.state {
-                State::Up => {}
-                State::Starting => info!(client = self.client, "connected to kafka"),
-                State::Down { since } => {
-                    let outage_ms = since.elapsed().as_millis() as u64;
-                    info!(client = self.client, outage_ms, "kafka is back");
-                }
-            }
-            inner.state = State::Up;
+            self.seen(&mut inner);
         } else if inner.up_at.elapsed() >= DOWN_AFTER {
             self.gone(&mut inner);
         }
+    }
+
+    /// Kafka has answered.
+    pub fn answered(&self) {
+        self.seen(&mut self.lock());
+    }
+
+    fn seen(&self, inner: &mut Inner) {
+        inner.up_at = Instant::now();
+        match inner.state {
+            State::Up => {}
+            State::Starting => info!(client = self.client, "connected to kafka"),
+            State::Down { since } => {
+                let outage_ms = since.elapsed().as_millis() as u64;
+                info!(client = self.client, outage_ms, "kafka is back");
+            }
+        }
+        inner.state = State::Up;
     }
 
     fn gone(&self, inner: &mut Inner) {
@@ -136,7 +143,8 @@ impl Link {
         }
     }
 
-    fn complain(&self, kind: &str, message: &str) {
+    /// Something is wrong that a human should know about: WARN, if this kind was not heard lately.
+    pub fn complain(&self, kind: &str, message: &str) {
         let mut inner = self.lock();
         let now = Instant::now();
         if inner.complaints.len() >= COMPLAINTS_MAX {
