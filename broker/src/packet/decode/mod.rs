@@ -11,6 +11,9 @@
 //! - The result depends on the bytes alone, not on how they are cut into reads.
 //! - Topics, strings and payloads are slices of the input's allocation. When nothing is left, that
 //!   allocation goes with the last packet and the input owns no memory.
+//!
+//! Non-guarantee: a slice keeps the whole allocation of its read alive, so whoever keeps one for
+//! long (a retained message, the queue of a session that is away) copies it.
 
 mod ack;
 mod connect;

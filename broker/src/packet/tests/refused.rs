@@ -56,6 +56,7 @@ fn in_both_versions() {
             (vec![0xc0, 0x80, 0x00], 0x81, "remaining length is not in its shortest form"),
             (vec![0xc0, 0x80, 0x80, 0x00], 0x81, "remaining length is not in its shortest form"),
             (vec![0x30, 0x80, 0x80, 0x80, 0x80], 0x81, "remaining length is longer than 4 bytes"),
+            (vec![0x30, 0x80, 0x80, 0x80, 0x80, 0x01], 0x81, "remaining length is longer than 4 bytes"),
             (vec![0x30, 0xff, 0xff, 0xff, 0x7f], 0x95, "packet is larger than the maximum packet size"),
             (vec![0x30, 0x80, 0x80, 0x40], 0x95, "packet is larger than the maximum packet size"),
             (vec![0x36], 0x81, "QoS is 3"),
@@ -196,6 +197,7 @@ fn in_version_5() {
     ] {
         cases.push((publish(v, 0, b"a", &[], &pair(id, value), &[]), 0x82, TWICE));
     }
+    cases.push((publish(v, 0, b"a", &[], &[0x23, 0, 1, 0x01, 0, 0x23, 0, 1], &[]), 0x82, TWICE));
     // Reserved, of other packets, and beyond all identifiers.
     for id in [0x00, 0x11, 0x18, 0x1f, 0x24, 0x2a, 0x3f, 0x40, 0x7f, 0x80, 0xff] {
         cases.push((publish(v, 0, b"a", &[], &[id, 0, 0, 0, 0], &[]), 0x81, NOT_ALLOWED));

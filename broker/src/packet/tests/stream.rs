@@ -1,5 +1,5 @@
 //! Properties of a stream of any bytes: no panic, nothing taken beyond a packet, and the same
-//! result however the bytes are cut into reads.
+//! result however the bytes are cut into reads. And whose memory is used for it.
 
 use bytes::BytesMut;
 use latchline_shared::message::Protocol;
@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::{Index, select};
 
-use super::{VERSIONS, connected, corpus, decode};
+use super::{VERSIONS, connected, corpus, decode, packet, text};
 use crate::packet::decode::{DecodeError, Decoder};
 use crate::packet::types::Incoming;
 
@@ -120,4 +120,29 @@ fn every_cut_of_every_packet() {
             assert_eq!(run(stream.chunks(1)), whole, "{protocol:?} {packet:x?} byte by byte");
         }
     }
+}
+
+#[test]
+fn strings_and_payloads_are_slices_of_the_input() {
+    let mut input = BytesMut::from(&packet(0x30, &[&text("a/b"), &[0], b"payload"])[..]);
+    let range = input.as_ptr_range();
+    let Ok(Some(Incoming::Publish(publish))) = connected(Protocol::V5).next(&mut input) else {
+        panic!("not a PUBLISH");
+    };
+    assert!(range.contains(&publish.topic.as_ptr()));
+    assert!(range.contains(&publish.payload.as_ptr()));
+}
+
+#[test]
+fn a_drained_input_owns_no_memory() {
+    let pings = [0xc0, 0, 0xc0, 0];
+    let mut input = BytesMut::with_capacity(4096);
+    input.extend_from_slice(&pings);
+    let mut decoder = connected(Protocol::V5);
+    assert!(matches!(decoder.next(&mut input), Ok(Some(Incoming::Pingreq))));
+    assert_eq!(&input[..], &pings[2..]);
+    assert!(matches!(decoder.next(&mut input), Ok(Some(Incoming::Pingreq))));
+    assert_eq!(decoder.next(&mut input), Ok(None));
+    assert_eq!(input.capacity(), 0);
+    assert!(size_of::<Decoder>() <= 16);
 }
