@@ -30,8 +30,9 @@ use crate::session::mailbox::Signal;
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 
-/// How long a message may take to be stored before the caller is told to ask again.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a message may take to be stored before the caller is told that it takes longer: less than
+/// `http.request_timeout_ms`.
+const STORE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Client id in the records of messages that were published here.
 const CLIENT_ID: &str = "latchline-admin";

@@ -23,4 +23,5 @@ pub mod admin;
 pub mod broker;
 pub mod config;
 pub mod metrics;
+pub mod reload;
 pub mod server;

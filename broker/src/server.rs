@@ -8,6 +8,7 @@ use anyhow::Context;
 use latchline_shared::budget::Budget;
 use latchline_shared::kit::shutdown::Shutdown;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::broker::Broker;
 use crate::config::Config;
@@ -20,6 +21,9 @@ use crate::session::mailbox::Signal;
 
 /// What the end may take beyond the time that connections have to finish.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// Open files for everything that is not a client: Kafka, HTTP, logs.
+const FILES_RESERVED: usize = 256;
 
 /// A running broker.
 pub struct Server {
@@ -45,7 +49,7 @@ impl Server {
         let broker = Broker::new(config, chain, metrics, budget);
         let acceptor = Acceptor {
             broker: Arc::clone(&broker),
-            permits: Arc::new(Semaphore::new(config.limits.connections_max.min(Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(connections_max(config.limits.connections_max))),
             tls: tls.clone(),
             ws_path: config.listen.ws_path.as_str().into(),
         };
@@ -72,7 +76,24 @@ impl Server {
         {
             tracing::warn!(%unfinished, "some connections did not end in time");
         }
+        if timeout(DRAIN_GRACE, self.broker.chain.drained()).await.is_err() {
+            tracing::warn!("some receipts did not settle in time");
+        }
     }
+}
+
+/// As many connections as are configured, or as the system gives us files for.
+fn connections_max(configured: usize) -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
+    let possible = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED);
+    if possible < configured {
+        tracing::info!(
+            possible,
+            configured,
+            "fewer connections than limits.connections_max: too few open files allowed"
+        );
+    }
+    configured.min(possible).min(Semaphore::MAX_PERMITS)
 }
 
 /// Publishes delayed wills and ends expired sessions.

@@ -16,6 +16,7 @@ use super::Connection;
 use super::acks::AckQueue;
 use super::wire::Wire;
 use crate::broker::Broker;
+use crate::hooks::identity;
 use crate::packet::decode::DecodeError;
 use crate::packet::types::{Connack, Connect, Incoming, Outgoing, reason};
 use crate::registry::{AttachError, Attached};
@@ -116,7 +117,7 @@ async fn admit(
     }
     // Copies: slices of the read buffer must not outlive it.
     let assigned = connect.client_id.is_empty();
-    connect.client_id = if assigned { assigned_id() } else { ByteString::from(&*connect.client_id) };
+    connect.client_id = if assigned { assigned_id()? } else { ByteString::from(&*connect.client_id) };
     if broker.common_name_is_client_id
         && common_name.as_deref().is_some_and(|name| name != &*connect.client_id)
     {
@@ -173,10 +174,11 @@ async fn authenticate(
 }
 
 /// An id that cannot be guessed, so that nobody can take the session over.
-fn assigned_id() -> ByteString {
-    use std::hash::{BuildHasher, RandomState};
-    let random = [RandomState::new().hash_one(0u8), RandomState::new().hash_one(1u8)];
-    ByteString::from(format!("auto-{:016x}{:016x}", random[0], random[1]))
+fn assigned_id() -> Result<ByteString, Refusal> {
+    let mut random = [0; 16];
+    let filled = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut random);
+    filled.map_err(|_| Refusal { reason_code: reason::SERVER_UNAVAILABLE, cause: "no_randomness" })?;
+    Ok(ByteString::from(format!("{}{:032x}", identity::ASSIGNED_PREFIX, u128::from_be_bytes(random))))
 }
 
 fn connected(
@@ -248,7 +250,7 @@ fn connected(
     if connection.wire.send(Outgoing::Connack(Box::new(connack))).is_err() {
         connection.broker.metrics.dropped("answer_too_large");
     }
-    tracing::debug!(client = %connection.client.id, %connection.client.peer, role = %connection.client.role, "connected");
+    tracing::debug!(client = %connection.client.id, peer = %connection.client.peer, role = %connection.client.role, "connected");
     if connection.broker.stopping.load(Ordering::SeqCst) {
         // The signal to all may have come before this session was there.
         connection.mailbox.signal(Signal::Shutdown);

@@ -145,7 +145,9 @@ impl Registry {
         }
         let attached = match parked {
             // A client that is back in time takes its will back (MQTT 5, section 3.1.3.2.2).
-            Some(Parked { mut session, mailbox, .. }) if !clean_start => {
+            Some(Parked { mut session, mailbox, client: last, .. })
+                if !clean_start && is_same_identity(&last, client) =>
+            {
                 session.resume(window);
                 Attached { session, mailbox, present: true, ended: None }
             }
@@ -248,6 +250,18 @@ impl Registry {
         }
     }
 
+    /// Everybody who is connected.
+    pub fn online(&self) -> Vec<Arc<Client>> {
+        let mut clients = Vec::new();
+        for shard in &self.shards {
+            clients.extend(lock(&shard.sessions).values().filter_map(|entry| match entry {
+                Entry::Online { client, .. } => Some(Arc::clone(client)),
+                Entry::Parked(_) => None,
+            }));
+        }
+        clients
+    }
+
     /// Looks at the session of a client.
     pub fn status(&self, client_id: &str) -> Option<Status> {
         lock(&self.shard(client_id).sessions).get(client_id).map(Entry::status)
@@ -270,6 +284,12 @@ impl Registry {
         let hash = self.hasher.hash_one(client_id);
         &self.shards[hash as usize % SHARDS]
     }
+}
+
+/// Whether what waits for the one may be given to the other. A client id alone does not say so: it
+/// may have been given to somebody else since.
+fn is_same_identity(last: &Client, now: &Client) -> bool {
+    last.username == now.username && last.role == now.role
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,73 @@
+//! The broker's process: configuration, wiring, run. The only place that knows that a hook stores
+//! messages in Kafka.
+
+mod settings;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use latchline_bridge::Bridge;
+use latchline_broker::hooks::access::AccessControl;
+use latchline_broker::hooks::chain::Chain;
+use latchline_broker::hooks::link::{Link, OnFault};
+use latchline_broker::metrics::Metrics;
+use latchline_broker::server::Server;
+use latchline_broker::{admin, reload};
+use latchline_shared::budget::Budget;
+use latchline_shared::kit::http::auth::{Token, protect};
+use latchline_shared::kit::http::{self, readiness::Readiness};
+use latchline_shared::kit::run::{Program, run};
+use latchline_shared::kit::shutdown::Shutdown;
+use prometheus_client::registry::Registry;
+use settings::{DEFAULT_TOML, Settings};
+
+const PROGRAM: Program = Program {
+    name: "latchline-broker",
+    about: "MQTT broker whose acknowledgement means: stored in Kafka",
+    version: env!("CARGO_PKG_VERSION"),
+    default_toml: DEFAULT_TOML,
+    env_prefix: "LATCHLINE_BROKER",
+};
+
+fn main() -> ExitCode {
+    run(&PROGRAM, serve)
+}
+
+async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
+    let Settings { broker: config, bridge } = settings;
+    let mut registry = Registry::default();
+    let readiness = Readiness::new();
+    let access = Arc::new(AccessControl::open(&config)?);
+    let bridge = Bridge::start(&bridge, &config.node, &mut registry).await.context("bridge")?;
+
+    // The order of the hooks: access decides first, and only what it lets pass is stored.
+    let chain = Chain::new(vec![
+        Link {
+            hook: access.clone(),
+            deadline: Some(config.limits.authenticate_timeout),
+            on_fault: OnFault::Closed,
+        },
+        Link { hook: bridge.clone(), deadline: None, on_fault: OnFault::Closed },
+    ]);
+    chain.metrics().register(&mut registry);
+    let budget = Budget::new(config.limits.inflight_bytes_total);
+    let metrics = Metrics::new(&mut registry, &budget);
+    let server = Arc::new(Server::start(&config, chain, metrics, budget, &shutdown)?);
+    readiness.check("kafka", {
+        let bridge = bridge.clone();
+        move || bridge.ready()
+    });
+    if let Some(address) = config.http.address {
+        let token = Token::new(config.http.token()?.as_ref());
+        let routes = http::admin::routes(Arc::new(registry), readiness)
+            .merge(protect(admin::routes(server.broker.clone()), token));
+        let listener = http::server::bind(address).await?;
+        shutdown.spawn("http", http::server::serve(listener, routes, config.http, shutdown.token().clone()));
+    }
+    shutdown.spawn("reload", reload::on_hangup(server.clone(), access, shutdown.clone()));
+    shutdown.requested().await;
+    server.stop().await;
+    bridge.flush(config.limits.shutdown_deadline).await;
+    Ok(())
+}
