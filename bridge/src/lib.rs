@@ -3,7 +3,7 @@
 //!
 //! The way of an event: [`rules`] say to which streams it goes, [`mapping`] makes the record,
 //! [`producer`] sends it, and [`deliveries`] settles the receipt that the acknowledgement waits for.
-//! Start reads [`config`] and, if there is one, a [`reference`] file.
+//! Start reads [`config`] and, if there is one, a [`mod@reference`] file.
 //!
 //! Guarantees: a receipt settles without fault only after all in-sync replicas have the record; the
 //! records of one connection are handed over in the order of the calls, and those with one key are
