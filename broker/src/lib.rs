@@ -25,3 +25,4 @@ pub mod config;
 pub mod metrics;
 pub mod reload;
 pub mod server;
+pub mod settings;

@@ -1,18 +1,18 @@
 //! The broker's process: configuration, wiring, run. The only place that knows that a hook stores
 //! messages in Kafka.
 
-mod settings;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use latchline_bridge::Bridge;
+use latchline_bridge::{Bridge, config::Config as BridgeConfig};
+use latchline_broker::config::DEFAULT_TOML;
 use latchline_broker::hooks::access::AccessControl;
 use latchline_broker::hooks::chain::Chain;
 use latchline_broker::hooks::link::{Link, OnFault};
 use latchline_broker::metrics::Metrics;
 use latchline_broker::server::Server;
+use latchline_broker::settings::Settings;
 use latchline_broker::{admin, reload};
 use latchline_shared::budget::Budget;
 use latchline_shared::kit::http::auth::{Token, protect};
@@ -20,7 +20,6 @@ use latchline_shared::kit::http::{self, readiness::Readiness};
 use latchline_shared::kit::run::{Program, run};
 use latchline_shared::kit::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
-use settings::{DEFAULT_TOML, Settings};
 
 const PROGRAM: Program = Program {
     name: "latchline-broker",
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
     run(&PROGRAM, serve)
 }
 
-async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::Result<()> {
     let Settings { broker: config, bridge } = settings;
     let mut registry = Registry::default();
     let readiness = Readiness::new();

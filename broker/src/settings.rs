@@ -1,40 +1,40 @@
-//! The configuration of the process: that of the broker, and that of the bridge in its own table.
+//! The configuration of the process: that of the broker, and in a table of its own that of the hook
+//! that stores messages, whose type only `main.rs` knows.
 
 use std::time::Duration;
 
-use latchline_broker::config::Config;
 use latchline_shared::kit::config::Validate;
 use latchline_shared::kit::run;
 use latchline_shared::kit::telemetry::Log;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-/// The default configuration, complete and commented.
-pub(crate) const DEFAULT_TOML: &str = latchline_broker::config::DEFAULT_TOML;
+use crate::config::Config;
 
 /// The whole configuration.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Settings {
+pub struct Settings<B> {
     /// The broker's keys, at top level.
     #[serde(flatten)]
-    pub(crate) broker: Config,
+    pub broker: Config,
     /// The table `[bridge]`.
-    pub(crate) bridge: latchline_bridge::config::Config,
+    pub bridge: B,
 }
 
-impl Validate for Settings {
+impl<B: Validate> Validate for Settings<B> {
     fn problems(&self, problems: &mut Vec<String>) {
         self.broker.problems(problems);
         self.bridge.problems(problems);
     }
 }
 
-impl run::Settings for Settings {
+impl<B: DeserializeOwned + Validate> run::Settings for Settings<B> {
     fn log(&self) -> &Log {
         &self.broker.log
     }
 
     fn shutdown_deadline(&self) -> Duration {
-        // Connections first, then what they left with the producer, and some time to spare.
+        // Connections first, then what they left to be stored, and some time to spare.
         self.broker.limits.shutdown_deadline * 2 + Duration::from_secs(5)
     }
 }
