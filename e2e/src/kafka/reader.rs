@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 const METADATA_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// A stored record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +130,7 @@ impl Reader {
                 bail!("there is no stream {stream} at {bootstrap}");
             }
             for partition in 0..i32::try_from(partitions)? {
-                let (low, high) = consumer.fetch_watermarks(stream, partition, METADATA_DEADLINE)?;
+                let (low, high) = watermarks(&consumer, stream, partition)?;
                 // A definite offset, so that nothing stored from now on is missed.
                 let offset = Offset::Offset(if from == From::Beginning { low } else { high });
                 assignment.add_partition_offset(stream, partition, offset)?;
@@ -137,6 +138,21 @@ impl Reader {
         }
         consumer.assign(&assignment)?;
         Ok(Self { consumer, streams })
+    }
+}
+
+/// The first and the next offset. A partition is without a leader for a moment after a restart or a
+/// pause.
+fn watermarks(consumer: &BaseConsumer, stream: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
+    let until = std::time::Instant::now() + METADATA_DEADLINE;
+    loop {
+        match consumer.fetch_watermarks(stream, partition, METADATA_DEADLINE) {
+            Err(error) if std::time::Instant::now() >= until => {
+                return Err(error).with_context(|| format!("look up offsets of {stream}/{partition}"));
+            }
+            Err(_) => std::thread::sleep(LOOK_AGAIN_AFTER),
+            Ok(offsets) => return Ok(offsets),
+        }
     }
 }
 

@@ -12,8 +12,7 @@ use std::path::Path;
 use latchline_shared::message::Protocol;
 use tempfile::TempDir;
 
-use crate::client;
-use crate::client::packet::Connect;
+use crate::client::Client;
 use crate::kafka::Kafka;
 use crate::kafka::reader::{From, Reader};
 use crate::process::free_port;
@@ -101,17 +100,8 @@ impl Stack {
     }
 
     /// Connects a raw client as a lock; the answer is Session Present.
-    pub async fn connect_lock(&self, id: &str, protocol: Protocol) -> anyhow::Result<(client::Client, bool)> {
-        let (username, password) = self.secrets.lock_login(id);
-        let connect = Connect {
-            protocol,
-            client_id: id,
-            login: Some((&username, &password)),
-            clean: false,
-            session_expiry_s: 3600,
-            keep_alive_s: 60,
-        };
-        client::Client::connect(self.mqtt(), &connect).await
+    pub async fn connect_lock(&self, id: &str, protocol: Protocol) -> anyhow::Result<(Client, bool)> {
+        self.secrets.connect_lock(self.mqtt(), id, protocol).await
     }
 
     /// A reader of some streams from their beginning.

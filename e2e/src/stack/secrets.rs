@@ -1,11 +1,14 @@
 //! Secrets of one run, from the operating system, and who may log in with them.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
 use latchline_shared::keys::{MasterKey, SecretHash};
 use latchline_shared::message::Protocol;
 
+use crate::client::Client;
+use crate::client::packet::Connect;
 use crate::{mqtt, random};
 
 /// Name of the operator.
@@ -55,6 +58,25 @@ impl Secrets {
     /// How a lock logs in.
     pub fn lock_login(&self, id: &str) -> (String, String) {
         (id.to_owned(), self.master.mqtt_password(id))
+    }
+
+    /// Connects a raw client as a lock, whose session the broker keeps; the answer is Session Present.
+    pub async fn connect_lock(
+        &self,
+        broker: SocketAddr,
+        id: &str,
+        protocol: Protocol,
+    ) -> anyhow::Result<(Client, bool)> {
+        let (username, password) = self.lock_login(id);
+        let connect = Connect {
+            protocol,
+            client_id: id,
+            login: Some((&username, &password)),
+            clean: false,
+            session_expiry_s: 3600,
+            keep_alive_s: 60,
+        };
+        Client::connect(broker, &connect).await
     }
 
     /// How the operator connects.

@@ -4,3 +4,13 @@
 
 mod imports;
 mod kafka;
+mod sender;
+mod support;
+
+mod commands;
+mod crash;
+mod demo;
+mod order;
+mod outage;
+mod reference_samples;
+mod tools;
