@@ -38,25 +38,23 @@ async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::
     let mut registry = Registry::default();
     let readiness = Readiness::new();
     let access = Arc::new(AccessControl::open(&config)?);
-    let bridge = Bridge::start(&bridge, &config.node, &mut registry).await.context("bridge")?;
+    let bridge = match bridge.enabled {
+        true => Some(Bridge::start(&bridge, &config.node, &mut registry).await.context("bridge")?),
+        false => None,
+    };
 
     // The order of the hooks: access decides first, and only what it lets pass is stored.
-    let chain = Chain::new(vec![
-        Link {
-            hook: access.clone(),
-            deadline: Some(config.limits.authenticate_timeout),
-            on_fault: OnFault::Closed,
-        },
-        Link { hook: bridge.clone(), deadline: None, on_fault: OnFault::Closed },
-    ]);
+    let deadline = Some(config.limits.authenticate_timeout);
+    let mut links = vec![Link { hook: access.clone(), deadline, on_fault: OnFault::Closed }];
+    if let Some(bridge) = bridge.clone() {
+        links.push(Link { hook: bridge.clone(), deadline: None, on_fault: OnFault::Closed });
+        readiness.check("kafka", move || bridge.ready());
+    }
+    let chain = Chain::new(links);
     chain.metrics().register(&mut registry);
     let budget = Budget::new(config.limits.inflight_bytes_total);
     let metrics = Metrics::new(&mut registry, &budget);
     let server = Arc::new(Server::start(&config, chain, metrics, budget, &shutdown)?);
-    readiness.check("kafka", {
-        let bridge = bridge.clone();
-        move || bridge.ready()
-    });
     if let Some(address) = config.http.address {
         let token = Token::new(config.http.token()?.as_ref());
         let routes = http::admin::routes(Arc::new(registry), readiness)
@@ -67,6 +65,8 @@ async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::
     shutdown.spawn("reload", reload::on_hangup(server.clone(), access, shutdown.clone()));
     shutdown.requested().await;
     server.stop().await;
-    bridge.flush(config.limits.shutdown_deadline).await;
+    if let Some(bridge) = bridge {
+        bridge.flush(config.limits.shutdown_deadline).await;
+    }
     Ok(())
 }
