@@ -1,7 +1,5 @@
 //! The binary as a process: what only `main.rs` decides.
 
-#![expect(clippy::unwrap_used, reason = "tests may panic")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
