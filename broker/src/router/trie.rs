@@ -49,7 +49,8 @@ enum Step<'a> {
 
 /// The first level of a path, and the levels after it, each with its `/` before it.
 pub(super) fn split(path: &str) -> (&str, &str) {
-    path.split_at(path.find('/').unwrap_or(path.len()))
+    // Levels are short: looking at each byte is faster than a search made for long texts.
+    path.split_at(path.bytes().position(|byte| byte == b'/').unwrap_or(path.len()))
 }
 
 /// How a filter's levels fit a topic's, each with its `/` before it.

@@ -56,7 +56,9 @@ impl WildcardFilters {
         // A wildcard in the first level does not match names of the server (MQTT 5, section 4.7.2).
         if topic.starts_with('$') {
             let (level, rest) = split(topic);
-            unvisited.extend(trie.children().get(level).map(|child| (&**child, rest)));
+            if let Some(child) = trie.children().get(level) {
+                unvisited.push((child, rest));
+            }
         } else {
             visit_children(trie.children(), topic, &mut unvisited, &mut found);
         }
@@ -91,8 +93,11 @@ fn visit_children<'a>(
     found: &mut impl FnMut(&Subscribers),
 ) {
     let (level, rest) = split(path);
-    unvisited.extend(children.get(level).map(|child| (&**child, rest)));
-    unvisited.extend(children.get("+").map(|child| (&**child, rest)));
+    for level in [level, "+"] {
+        if let Some(child) = children.get(level) {
+            unvisited.push((child, rest));
+        }
+    }
     visit_hash(children, found);
 }
 
