@@ -34,16 +34,15 @@ impl Connection {
     /// Parks or ends the session; gives back the socket.
     fn let_go(mut self, will: Option<Box<Will>>) -> Wire {
         let broker = self.broker;
-        for (mailbox, _) in self.stalled {
-            mailbox.set_lagging();
-            broker.metrics.dropped("slow_receiver");
-        }
+        // They were not acknowledged: the client sends them again if it cares.
+        broker.metrics.dropped_many("slow_receiver", self.stalled.len() as u64);
         // Their PUBRECs never left: the client will send these messages again, and they must then be
         // published, since nobody knows whether they were stored.
         for packet_id in self.acks.pubrecs() {
             self.session.release(packet_id);
         }
-        broker.metrics.dropped_many("offline_qos0", self.mailbox.set_offline() as u64);
+        let qos0 = self.session.park() + self.mailbox.set_offline();
+        broker.metrics.dropped_many("offline_qos0", qos0 as u64);
         if self.session_expiry_s == 0 {
             let will = will.map(|will| (self.client.clone(), will));
             broker.registry.end(&self.client.id);

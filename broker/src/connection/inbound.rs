@@ -118,8 +118,13 @@ impl Connection {
 
     /// MQTT 5, section 3.3.4. A 3.1.1 client was never told a maximum; its bytes are bounded.
     fn check_receive_max(&self, ack: AckKind) -> Result<(), End> {
-        let open = self.acks.pubacks() + self.session.received_count();
-        if ack != AckKind::None
+        let open = self.acks.pubacks() + self.session.received_now();
+        let counts = match ack {
+            AckKind::None => false,
+            AckKind::Puback(_) => true,
+            AckKind::Pubrec(packet_id) => !self.session.is_received_now(packet_id),
+        };
+        if counts
             && self.client.protocol == Protocol::V5
             && open >= usize::from(self.broker.limits.receive_max)
         {

@@ -54,7 +54,8 @@ struct Flight {
 #[derive(Default)]
 struct Model {
     flights: Vec<Flight>,
-    received: Vec<u16>,
+    /// Packet ids, and whether they came on this connection.
+    received: Vec<(u16, bool)>,
     window: u16,
     sent: u128,
 }
@@ -154,6 +155,7 @@ fn apply(step: &Step, model: &mut Model, session: &mut Session) {
                 flight.sent_now = false;
                 flight.dup = true;
             }
+            model.received.iter_mut().for_each(|(_, now)| *now = false);
         }
         Step::Resend => {
             let room = model.in_air() < usize::from(model.window);
@@ -167,20 +169,20 @@ fn apply(step: &Step, model: &mut Model, session: &mut Session) {
             }
         }
         Step::Receive(value) => {
-            let new = !model.received.contains(&value);
-            assert_eq!(session.receive(id(value)), new);
-            if new {
-                model.received.push(value);
-            }
+            let known = model.received.iter().position(|(known, _)| *known == value);
+            assert_eq!(session.receive(id(value)), known.is_none());
+            known.map(|position| model.received.remove(position));
+            model.received.push((value, true));
         }
         Step::Release(value) => {
-            let known = model.received.iter().position(|known| *known == value);
+            let known = model.received.iter().position(|(known, _)| *known == value);
             assert_eq!(session.release(id(value)), known.is_some());
             known.map(|position| model.received.remove(position));
         }
     }
     assert_eq!(session.outbound.len(), model.flights.len());
     assert_eq!(session.received_count(), model.received.len());
+    assert_eq!(session.received_now(), model.received.iter().filter(|(_, now)| *now).count());
 }
 
 proptest! {
