@@ -26,14 +26,17 @@ impl Aliases {
 
     /// The alias for a topic to the client, and whether the client knows it already. Topics get
     /// aliases as they come until `alias_max` is reached.
-    pub(super) fn for_topic(&mut self, topic: &ByteString, alias_max: u16) -> Option<(NonZeroU16, bool)> {
+    pub(super) fn for_topic(&self, topic: &ByteString, alias_max: u16) -> Option<(NonZeroU16, bool)> {
         if let Some(alias) = self.to_client.get(topic) {
             return Some((*alias, true));
         }
         let next = u16::try_from(self.to_client.len() + 1).ok().filter(|next| *next <= alias_max)?;
-        let alias = NonZeroU16::new(next)?;
-        self.to_client.insert(topic.clone(), alias);
-        Some((alias, false))
+        Some((NonZeroU16::new(next)?, false))
+    }
+
+    /// The client was told an alias.
+    pub(super) fn sent(&mut self, topic: ByteString, alias: NonZeroU16) {
+        self.to_client.insert(topic, alias);
     }
 }
 
@@ -46,7 +49,10 @@ mod tests {
         let mut aliases = Aliases::default();
         let alias = |n| NonZeroU16::new(n).unwrap();
         assert_eq!(aliases.for_topic(&"a".into(), 2), Some((alias(1), false)));
+        assert_eq!(aliases.for_topic(&"b".into(), 2), Some((alias(1), false)), "a was not sent");
+        aliases.sent("a".into(), alias(1));
         assert_eq!(aliases.for_topic(&"b".into(), 2), Some((alias(2), false)));
+        aliases.sent("b".into(), alias(2));
         assert_eq!(aliases.for_topic(&"a".into(), 2), Some((alias(1), true)));
         assert_eq!(aliases.for_topic(&"c".into(), 2), None);
     }

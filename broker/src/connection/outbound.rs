@@ -1,8 +1,9 @@
 //! Packets to the client: deliveries, and acknowledgements whose receipts have settled.
 
 use std::num::NonZeroU16;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytestring::ByteString;
 use latchline_shared::fault::Fault;
 use latchline_shared::hook::{Call, Delivered};
 use latchline_shared::message::{Protocol, Qos};
@@ -11,6 +12,7 @@ use super::Connection;
 use super::acks::{AckKind, PendingAck};
 use super::end::End;
 use crate::broker::Broker;
+use crate::packet::encode::TooLarge;
 use crate::packet::types::{Ack, Outgoing, Publish, reason};
 use crate::session::delivery::Delivery;
 use crate::session::outbound::{Entry, Phase};
@@ -57,14 +59,23 @@ impl Connection {
     }
 
     fn send_again(&mut self, entry: &Entry) {
-        let packet = match entry.phase {
+        let now = Instant::now();
+        let (message, qos) = (&entry.delivery.message, entry.delivery.qos);
+        // A QoS 2 message must be completed: the receiver may have it, and would take the next one
+        // with this packet id for its repetition. It says that it is over.
+        if qos == Qos::AtLeastOnce && message.remaining(now) == Some(None) {
+            self.session.outbound.refused(entry.packet_id);
+            self.broker.metrics.dropped("expired");
+            return;
+        }
+        let sent = match entry.phase {
             Phase::Published => {
-                let publish = self.publish_packet(&entry.delivery, Some(entry.packet_id), Instant::now());
-                Outgoing::Publish(Publish { dup: true, ..publish })
+                let publish = self.publish_packet(&entry.delivery, Some(entry.packet_id), now);
+                self.send_publish(Publish { dup: true, ..publish })
             }
-            Phase::Released => Outgoing::Pubrel(Ack::success(entry.packet_id)),
+            Phase::Released => self.wire.send(Outgoing::Pubrel(Ack::success(entry.packet_id))),
         };
-        if self.wire.send(packet).is_err() {
+        if sent.is_err() {
             // The new connection takes smaller packets than the old one did.
             self.session.outbound.refused(entry.packet_id);
             self.broker.metrics.dropped("packet_too_large");
@@ -79,7 +90,7 @@ impl Connection {
         }
         let packet_id = (delivery.qos != Qos::AtMostOnce).then(|| self.session.outbound.next_id());
         let packet = self.publish_packet(&delivery, packet_id, now);
-        if self.wire.send(Outgoing::Publish(packet)).is_err() {
+        if self.send_publish(packet).is_err() {
             // MQTT 5, section 3.1.2.11.4: as if it had been sent and acknowledged.
             self.broker.metrics.dropped("packet_too_large");
             return;
@@ -126,28 +137,35 @@ impl Connection {
             properties: None,
         };
         if self.client.protocol == Protocol::V5 {
-            // Rounded up: 0 would say that it has expired.
-            publish.expiry_s = message
-                .remaining(now)
-                .flatten()
-                .map(|left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
+            publish.expiry_s = message.remaining(now).map(|left| left.map_or(0, seconds));
             publish.subscription_ids = delivery.subscription_ids.to_vec();
             publish.properties.clone_from(&message.properties);
-            self.alias_topic(&mut publish);
         }
         publish
     }
 
-    fn alias_topic(&mut self, publish: &mut Publish) {
-        if self.alias_max_out == 0 {
-            return;
+    /// Sends a PUBLISH, with an alias for its topic if the client takes one.
+    fn send_publish(&mut self, publish: Publish) -> Result<(), TooLarge> {
+        let aliases = (self.alias_max_out > 0).then(|| self.aliases.get_or_insert_default());
+        let Some((alias, is_known)) =
+            aliases.as_ref().and_then(|aliases| aliases.for_topic(&publish.topic, self.alias_max_out))
+        else {
+            return self.wire.send(Outgoing::Publish(publish));
+        };
+        let topic_alias = Some(alias);
+        if is_known {
+            let topic = ByteString::new();
+            return self.wire.send(Outgoing::Publish(Publish { topic, topic_alias, ..publish }));
         }
-        let aliases = self.aliases.get_or_insert_default();
-        if let Some((alias, is_known)) = aliases.for_topic(&publish.topic, self.alias_max_out) {
-            publish.topic_alias = Some(alias);
-            if is_known {
-                publish.topic = Default::default();
+        let topic = publish.topic.clone();
+        match self.wire.send(Outgoing::Publish(Publish { topic_alias, ..publish.clone() })) {
+            Ok(()) => {
+                // Only now the client knows it.
+                aliases.into_iter().for_each(|aliases| aliases.sent(topic.clone(), alias));
+                Ok(())
             }
+            // The alias may be what makes it too large.
+            Err(TooLarge { .. }) => self.wire.send(Outgoing::Publish(publish)),
         }
     }
 
@@ -198,4 +216,9 @@ impl Connection {
             _ => Err(End::told("not_stored", reason::IMPLEMENTATION_SPECIFIC, "the message was not stored")),
         }
     }
+}
+
+/// Whole seconds, rounded up: 0 would say that the message has expired.
+fn seconds(left: Duration) -> u32 {
+    u32::try_from(left.as_secs() + u64::from(left.subsec_nanos() > 0)).unwrap_or(u32::MAX)
 }
