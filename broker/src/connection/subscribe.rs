@@ -99,6 +99,9 @@ impl Connection {
         replay: &mut Vec<Delivery>,
     ) {
         for message in self.broker.router.retained.matching(filter, Instant::now()) {
+            if wanted.no_local && message.from == self.client.id {
+                continue;
+            }
             replay.push(Delivery {
                 qos: message.qos.min(wanted.qos),
                 retain: true,
