@@ -207,7 +207,7 @@ fn administrator(broker: &Broker) -> Client {
         role: "administrator".into(),
         protocol: Protocol::V5,
         peer: ([127, 0, 0, 1], 0).into(),
-        session: broker.next_session_number(),
+        session: broker.registry.next_connection_number(),
         sequence: Sequence::default(),
     }
 }

@@ -52,7 +52,6 @@ pub struct Broker {
     pub stopping: AtomicBool,
     boot: u64,
     messages: AtomicU64,
-    connections: AtomicU64,
 }
 
 /// What came of a message.
@@ -88,15 +87,8 @@ impl Broker {
             stopping: AtomicBool::new(false),
             boot: boot_id(),
             messages: AtomicU64::new(0),
-            connections: AtomicU64::new(clock::unix_ms() * 1000),
             limits,
         })
-    }
-
-    /// A number that grows with each connection, also over restarts while the clock does not go
-    /// back: it starts from the time in microseconds.
-    pub fn next_session_number(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A message id that no other message has, on any node, before or after a restart.
@@ -229,7 +221,7 @@ impl Broker {
             self.router.unsubscribe(&granted.filter, ended.mailbox.key());
         }
         ended.mailbox.set_offline();
-        let lost = ended.mailbox.len() + ended.session.outbound.len();
+        let lost = ended.mailbox.len() + ended.session.undelivered();
         self.metrics.dropped_many("session_ended", lost as u64);
         if let Some((client, will)) = ended.will {
             self.publish_will(&client, *will);

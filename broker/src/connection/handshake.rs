@@ -52,9 +52,7 @@ pub(super) async fn run(
         Err(failure) => Err(failure),
     };
     match outcome {
-        Ok((connect, client, attached, assigned)) => {
-            Some(connected(broker, wire, connect, client, attached, assigned))
-        }
+        Ok((connect, attached, assigned)) => Some(connected(broker, wire, connect, attached, assigned)),
         Err(Failure::Silent(cause)) => {
             tracing::debug!(%peer, cause, "no connect");
             broker.metrics.refused(cause);
@@ -76,7 +74,7 @@ async fn read_connect(wire: &mut Wire, deadline: Instant) -> Result<Box<Connect>
                 Ok(Some(Incoming::Connect(connect))) => return Ok(connect),
                 Ok(Some(_)) => return Err(Failure::Silent("no_connect")),
                 Ok(None) => {}
-                Err(error) => return Err(malformed(&error)),
+                Err(error) => return Err(malformed(wire, &error)),
             }
             match poll_fn(|cx| wire.poll_read(cx)).await {
                 Ok(0) => return Err(Failure::Silent("closed_before_connect")),
@@ -91,17 +89,18 @@ async fn read_connect(wire: &mut Wire, deadline: Instant) -> Result<Box<Connect>
     timeout_at(deadline.into(), read).await.unwrap_or(Err(Failure::Silent("connect_timeout")))
 }
 
-/// A malformed CONNECT may be answered (MQTT 5, section 4.13.1); what is not even a CONNECT is not.
-fn malformed(error: &DecodeError) -> Failure {
+/// A malformed CONNECT may be answered (MQTT 5, section 4.13.1); what is not even a CONNECT of MQTT
+/// is not.
+fn malformed(wire: &Wire, error: &DecodeError) -> Failure {
     tracing::debug!(%error, "malformed connect");
-    if error.packet == "CONNECT" {
+    if error.packet == "CONNECT" && wire.is_protocol_known() {
         Failure::Refused(Refusal { reason_code: error.reason_code, cause: "malformed_connect" })
     } else {
         Failure::Silent("no_connect")
     }
 }
 
-type Admitted = (Box<Connect>, Arc<Client>, Attached, bool);
+type Admitted = (Box<Connect>, Attached, bool);
 
 async fn admit(
     broker: &Arc<Broker>,
@@ -134,17 +133,12 @@ async fn admit(
         broker.chain.authorise(&client, &access)?;
     }
     let window = connect.receive_max.get().min(broker.limits.inflight_max);
-    let attached = broker
-        .registry
-        .attach(&client, connect.clean_start, window, || {
-            broker.metrics.takeovers.inc();
-        })
-        .await
-        .map_err(|error| match error {
+    let attached =
+        broker.registry.attach(client, connect.clean_start, window).await.map_err(|error| match error {
             AttachError::Full => Refusal { reason_code: reason::QUOTA_EXCEEDED, cause: "sessions_max" },
             AttachError::Busy => Refusal { reason_code: reason::SERVER_BUSY, cause: "session_busy" },
         })?;
-    Ok((connect, client, attached, assigned))
+    Ok((connect, attached, assigned))
 }
 
 async fn authenticate(
@@ -152,7 +146,7 @@ async fn authenticate(
     connect: &Connect,
     peer: SocketAddr,
     common_name: Option<String>,
-) -> Result<Arc<Client>, Refusal> {
+) -> Result<Client, Refusal> {
     let question = Arc::new(hook::Connect {
         client_id: connect.client_id.clone(),
         username: connect.username.clone(),
@@ -162,15 +156,16 @@ async fn authenticate(
         peer,
     });
     let role = broker.chain.authenticate(&question).await?;
-    Ok(Arc::new(Client {
+    Ok(Client {
         id: connect.client_id.clone(),
         username: connect.username.as_deref().map(ByteString::from).unwrap_or_default(),
         role,
         protocol: connect.protocol,
         peer,
-        session: broker.next_session_number(),
+        // It gets its number with the session.
+        session: 0,
         sequence: Sequence::default(),
-    }))
+    })
 }
 
 /// An id that cannot be guessed, so that nobody can take the session over.
@@ -185,10 +180,11 @@ fn connected(
     broker: Arc<Broker>,
     wire: Wire,
     mut connect: Box<Connect>,
-    client: Arc<Client>,
     attached: Attached,
     assigned: bool,
 ) -> Connection {
+    let client = attached.client;
+    broker.metrics.takeovers.inc_by(attached.taken_over.into());
     if let Some(ended) = attached.ended {
         broker.clean_up(ended);
     }

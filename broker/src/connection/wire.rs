@@ -72,6 +72,11 @@ impl Wire {
         self.decoder.protocol().unwrap_or(Protocol::V3)
     }
 
+    /// Whether the client has said which version it speaks, or something near enough.
+    pub(super) fn is_protocol_known(&self) -> bool {
+        self.decoder.protocol().is_some()
+    }
+
     /// Whether part of a packet has arrived.
     pub(super) fn has_input(&self) -> bool {
         !self.input.is_empty()

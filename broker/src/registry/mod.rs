@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
+use latchline_shared::kit::clock;
 use latchline_shared::message::Client;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -37,6 +38,7 @@ pub struct Registry {
     shards: Box<[Shard]>,
     hasher: RandomState,
     next_key: AtomicU64,
+    next_connection: AtomicU64,
     count: AtomicUsize,
     sessions_max: usize,
     queue_limits: QueueLimits,
@@ -53,6 +55,8 @@ struct Shard {
 
 /// A session that now belongs to the caller's connection.
 pub struct Attached {
+    /// The client, with the number of its connection.
+    pub client: Arc<Client>,
     /// The session.
     pub session: Session,
     /// Its mailbox, already online.
@@ -61,6 +65,16 @@ pub struct Attached {
     pub present: bool,
     /// A session of the same client id that the clean start ended.
     pub ended: Option<Ended>,
+    /// Whether another connection had to let go of it.
+    pub taken_over: bool,
+}
+
+/// What came of one look at a client's session.
+enum Attempt {
+    Attached(Attached),
+    Full,
+    /// Another connection has it and has been told to let go.
+    Taken(Client),
 }
 
 /// Why a session cannot be had.
@@ -81,6 +95,7 @@ impl Registry {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             hasher: RandomState::new(),
             next_key: AtomicU64::new(1),
+            next_connection: AtomicU64::new(clock::unix_ms() * 1000),
             count: AtomicUsize::new(0),
             sessions_max,
             queue_limits,
@@ -98,74 +113,81 @@ impl Registry {
         self.len() == 0
     }
 
+    /// A number that grows with each connection, also over restarts while the clock does not go
+    /// back: it starts from the time in microseconds.
+    pub fn next_connection_number(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Takes the session of a client for its new connection: signals another connection of it, and
-    /// waits until that has let go. `taken_over` is called for each that was signalled.
+    /// waits until that has let go. The client gets the number of its connection here.
     ///
+    /// Ordering: the connections of one client id have their numbers in the order in which they
+    /// have the session.
     /// Cancel safety: nothing is taken until it returns.
     pub async fn attach(
         &self,
-        client: &Arc<Client>,
+        mut client: Client,
         clean_start: bool,
         window: u16,
-        taken_over: impl Fn(),
     ) -> Result<Attached, AttachError> {
-        let shard = self.shard(&client.id);
+        let mut taken_over = false;
         loop {
+            let shard = self.shard(&client.id);
             let mut let_go = std::pin::pin!(shard.let_go.notified());
             // Registered before the look, so that no letting go is missed.
             let_go.as_mut().enable();
-            if let Some(result) = self.try_attach(shard, client, clean_start, window) {
-                return result;
-            }
-            taken_over();
+            client = match self.try_attach(shard, client, clean_start, window) {
+                Attempt::Attached(attached) => return Ok(Attached { taken_over, ..attached }),
+                Attempt::Full => return Err(AttachError::Full),
+                Attempt::Taken(client) => client,
+            };
+            taken_over = true;
             timeout(LET_GO_TIMEOUT, let_go).await.map_err(|_elapsed| AttachError::Busy)?;
         }
     }
 
-    /// `None`: another connection has the session and has been told to let go.
-    fn try_attach(
-        &self,
-        shard: &Shard,
-        client: &Arc<Client>,
-        clean_start: bool,
-        window: u16,
-    ) -> Option<Result<Attached, AttachError>> {
+    fn try_attach(&self, shard: &Shard, client: Client, clean_start: bool, window: u16) -> Attempt {
         let mut sessions = lock(&shard.sessions);
         if let Some(Entry::Online { mailbox, .. }) = sessions.get(&client.id) {
             mailbox.signal(Signal::Takeover);
-            return None;
+            return Attempt::Taken(client);
         }
         let parked = match sessions.remove(&client.id) {
-            Some(Entry::Parked(parked)) => Some(*parked),
+            Some(Entry::Parked(parked)) => Some(self.woken(*parked)),
             _ => None,
         };
         if parked.is_none() && self.count.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            return Some(Err(AttachError::Full));
+            return Attempt::Full;
         }
+        let client = Arc::new(Client { session: self.next_connection_number(), ..client });
         let attached = match parked {
             // A client that is back in time takes its will back (MQTT 5, section 3.1.3.2.2).
             Some(Parked { mut session, mailbox, client: last, .. })
                 if !clean_start && is_same_identity(&last, client) =>
             {
                 session.resume(window);
-                Attached { session, mailbox, present: true, ended: None }
+                let client = Arc::clone(&client);
+                Attached { client, session, mailbox, present: true, ended: None, taken_over: false }
             }
             other => {
                 let key = SessionKey(self.next_key.fetch_add(1, Ordering::Relaxed));
                 let mailbox = Arc::new(Mailbox::new(key, client.id.clone(), self.queue_limits));
                 Attached {
+                    client: Arc::clone(&client),
                     session: Session::new(window),
                     mailbox,
                     present: false,
                     ended: other.map(Parked::end),
+                    taken_over: false,
                 }
             }
         };
         attached.mailbox.set_online();
         let mailbox = Arc::clone(&attached.mailbox);
-        sessions.insert(client.id.clone(), Entry::Online { mailbox, client: Arc::clone(client) });
-        Some(Ok(attached))
+        sessions.insert(client.id.clone(), Entry::Online { mailbox, client });
+        Attempt::Attached(attached)
     }
 
     /// Lets go of a session whose connection is over, and keeps it until it expires.
@@ -225,7 +247,15 @@ impl Registry {
             return None;
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
-        Some(parked.end())
+        Some(self.woken(*parked).end())
+    }
+
+    /// A session that is no longer parked needs no reminder.
+    fn woken(&self, parked: Parked) -> Parked {
+        if let Some(due) = parked.next_due() {
+            self.timers.take_back(due, parked.mailbox.key());
+        }
+        parked
     }
 
     /// Sends a signal to the connection of a client. `false` if it is not connected.

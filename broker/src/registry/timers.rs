@@ -1,7 +1,8 @@
 //! When parked sessions need attention: delayed wills and expiries.
 //!
 //! A timer is a reminder, not a decision: whoever comes at its time asks the registry what is due.
-//! So timers need not be taken back when a client returns.
+//! Timers are taken back when a client returns, not to be right but to be bounded: a client that
+//! comes and goes would leave a reminder each time until its session could have expired.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -30,6 +31,21 @@ impl Timers {
         if is_first {
             self.earlier.notify_one();
         }
+    }
+
+    /// Takes a reminder back, if it is still there.
+    pub fn take_back(&self, due: Instant, key: SessionKey) {
+        self.lock().remove(&(due, key));
+    }
+
+    /// Number of reminders.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The next reminder, at its time.
