@@ -135,12 +135,12 @@ impl Connection {
     fn take_mail(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut did = false;
         loop {
-            let wants_deliveries = self.may_deliver();
-            did |= wants_deliveries && self.send_again_and_replay();
-            match self.mailbox.poll_mail(cx, wants_deliveries && self.may_deliver()) {
+            did |= self.send_again_and_replay(cx);
+            let wants_deliveries = self.may_deliver(cx);
+            match self.mailbox.poll_mail(cx, wants_deliveries) {
                 Poll::Pending => return Ok(did),
                 Poll::Ready(Mail::Signal(signal)) => self.obey(signal)?,
-                Poll::Ready(Mail::Deliveries) => self.deliver_queued(),
+                Poll::Ready(Mail::Deliveries) => self.deliver_queued(cx),
             }
             did = true;
         }

@@ -1,6 +1,7 @@
 //! Packets to the client: deliveries, and acknowledgements whose receipts have settled.
 
 use std::num::NonZeroU16;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
@@ -18,25 +19,27 @@ use crate::session::delivery::Delivery;
 use crate::session::outbound::{Entry, Phase};
 
 impl Connection {
-    /// Whether a delivery may be sent now.
-    pub(super) fn may_deliver(&self) -> bool {
+    /// Whether a delivery may be sent now; if not, a wake-up is on its way. Where deliveries are
+    /// recorded, they are bounded like what is received.
+    pub(super) fn may_deliver(&self, cx: &mut Context<'_>) -> bool {
         self.session.outbound.has_room()
             && !self.wire.is_output_high()
             && self.acks.bytes() < self.broker.limits.inflight_bytes_per_connection
             && self.draining_until.is_none()
+            && (!self.broker.chain.wants(Call::MessageDeliver) || self.broker.budget.poll_room(cx).is_ready())
     }
 
     /// Sends again what an earlier connection did not complete, then retained messages; whether
     /// anything was sent.
-    pub(super) fn send_again_and_replay(&mut self) -> bool {
+    pub(super) fn send_again_and_replay(&mut self, cx: &mut Context<'_>) -> bool {
         let mut did = false;
-        while self.may_deliver()
+        while self.may_deliver(cx)
             && let Some(entry) = self.session.outbound.next_resend().cloned()
         {
             self.send_again(&entry);
             did = true;
         }
-        while self.may_deliver()
+        while self.may_deliver(cx)
             && !self.session.outbound.has_resends()
             && let Some(delivery) = self.session.replay.pop_front()
         {
@@ -50,8 +53,8 @@ impl Connection {
     }
 
     /// Sends what is queued, as far as the window and the socket take it.
-    pub(super) fn deliver_queued(&mut self) {
-        while self.may_deliver()
+    pub(super) fn deliver_queued(&mut self, cx: &mut Context<'_>) {
+        while self.may_deliver(cx)
             && let Some(delivery) = self.mailbox.pop()
         {
             self.deliver(delivery);

@@ -17,5 +17,9 @@ mod session;
 mod takeover;
 mod will;
 
+mod budget;
+mod events;
+mod receipts;
+
 mod expiry;
 mod limits;
