@@ -144,10 +144,6 @@ impl Broker {
             match receiver.mailbox.push(delivery) {
                 Pushed::Queued => {}
                 Pushed::Dropped(cause) => self.metrics.dropped(cause),
-                // Waiting for oneself would never end: its own acknowledgements are not read then.
-                Pushed::Full(_) if publisher == Some(receiver.mailbox.key()) => {
-                    self.metrics.dropped("own_queue_full");
-                }
                 Pushed::Full(delivery) => full.push((receiver.mailbox, delivery)),
             }
         }

@@ -1,4 +1,4 @@
-//! Acknowledgements that wait for their receipts.
+//! Acknowledgements, or records of events, that wait for their receipts.
 //!
 //! Acknowledgements leave in the order in which the messages arrived (contract, section 3), so only
 //! the front of the queue is ever polled: a receipt that settles early waits for those before it,
@@ -71,6 +71,11 @@ impl AckQueue {
         self.bytes
     }
 
+    /// Entries that wait.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// PUBACKs that wait.
     pub(super) fn pubacks(&self) -> usize {
         self.pubacks
@@ -84,7 +89,7 @@ impl AckQueue {
         })
     }
 
-    /// Whether nothing waits, not even an event.
+    /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

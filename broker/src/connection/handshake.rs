@@ -223,6 +223,7 @@ fn connected(
     let now = Instant::now();
     let mut connection = Connection {
         acks: AckQueue::default(),
+        events: AckQueue::default(),
         aliases: None,
         alias_max_out: connect.topic_alias_max.min(limits.topic_alias_max),
         wants_reasons: connect.request_problem_info,
@@ -234,6 +235,7 @@ fn connected(
         stuck_since: None,
         stalled: Vec::new(),
         stalled_until: now,
+        deferred: None,
         draining_until: None,
         paused: false,
         timer: None,

@@ -65,6 +65,7 @@ impl Connection {
             Published::Rejected(refusal, receipt) => self.refuse(ack, refusal, receipt),
             Published::Accepted { receipt, full } => {
                 if !full.is_empty() {
+                    self.broker.metrics.paused("slow_receiver");
                     self.stalled = full;
                     self.stalled_until = received_at + self.broker.limits.slow_receiver_wait;
                 }
@@ -152,8 +153,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues what waits; an event whose receipt has settled already needs no place.
-    pub(super) fn push_ack(&mut self, entry: PendingAck) {
+    /// Queues what waits; what is not acknowledged and has settled already needs no place.
+    fn push_ack(&mut self, entry: PendingAck) {
         if entry.kind != AckKind::None || !entry.receipt.is_settled() {
             self.acks.push(entry);
         }
@@ -212,7 +213,9 @@ impl Connection {
         if !receipt.is_settled() {
             receipt.hold(self.broker.budget.take(bytes));
         }
-        self.push_ack(PendingAck::event(receipt, bytes));
+        if !receipt.is_settled() {
+            self.events.push(PendingAck::event(receipt, bytes));
+        }
     }
 
     fn handle_pubrel(&mut self, ack: Ack) -> Result<(), End> {

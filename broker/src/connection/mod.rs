@@ -6,16 +6,18 @@
 //! its sources wakes it.
 //!
 //! The connection stops reading (and so slows its publisher down through TCP) while any of these
-//! hold: too many of its bytes wait for storage, too many of everybody's do, a receiver of its last
-//! message has no room, or its own output is not being read. It never stops for anything else, so
-//! PINGREQ is answered while acknowledgements wait.
+//! hold: too many of its bytes wait for storage, too many of everybody's do, too many came behind a
+//! message whose receiver has no room, or its own output is not being read. It never stops for
+//! anything else, so PINGREQ is answered while acknowledgements wait.
 //!
 //! Files in the order of a message: `handshake`, `wire` (bytes and packets), `inbound` (packets
-//! from the client), `acks` (what waits for storage), `outbound` (packets to the client), `close`.
+//! from the client), `deferred` (those that must wait for their turn), `acks` (what waits for
+//! storage), `outbound` (packets to the client), `close`.
 
 mod acks;
 mod alias;
 mod close;
+mod deferred;
 mod end;
 mod handshake;
 mod inbound;
@@ -37,12 +39,13 @@ use latchline_shared::message::Client;
 use tokio::time::Sleep;
 
 use crate::broker::Broker;
-use crate::packet::types::{Will, reason};
+use crate::packet::types::{Incoming, Will, reason};
 use crate::session::Session;
 use crate::session::delivery::Delivery;
 use crate::session::mailbox::{Mail, Mailbox, Pushed, Signal};
 use acks::AckQueue;
 use alias::Aliases;
+use deferred::Deferred;
 use end::End;
 use transport::Transport;
 use wire::Wire;
@@ -77,6 +80,8 @@ struct Connection {
     session: Session,
     mailbox: Arc<Mailbox>,
     acks: AckQueue,
+    /// Records of what happened here, which nobody waits for.
+    events: AckQueue,
     /// Topic aliases, once one is used.
     aliases: Option<Box<Aliases>>,
     /// The client's Topic Alias Maximum, capped by ours.
@@ -95,6 +100,8 @@ struct Connection {
     /// Deliveries whose receivers have no room, and how long they are waited for.
     stalled: Vec<(Arc<Mailbox>, Delivery)>,
     stalled_until: Instant,
+    /// What came meanwhile.
+    deferred: Option<Box<Deferred>>,
     /// Set when the server stops: what is in flight is still acknowledged until then.
     draining_until: Option<Instant>,
     /// Whether reading is paused.
@@ -186,8 +193,14 @@ impl Connection {
 
     fn send_acks(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut did = false;
-        // The acknowledgement of a message that a receiver has no room for waits with it.
-        while self.stalled.is_empty() && !self.wire.is_output_high() {
+        while !self.wire.is_output_high() {
+            let Poll::Ready((entry, result)) = self.events.poll_next(cx) else { break };
+            self.send_ack(entry, result)?;
+            did = true;
+        }
+        // The acknowledgement of a message that a receiver has no room for is the last, and waits
+        // with it.
+        while (self.stalled.is_empty() || self.acks.len() > 1) && !self.wire.is_output_high() {
             let Poll::Ready((entry, result)) = self.acks.poll_next(cx) else { break };
             self.send_ack(entry, result)?;
             did = true;
@@ -203,6 +216,11 @@ impl Connection {
         let (before, was_high) = (self.wire.output_len(), self.wire.is_output_high());
         match self.wire.poll_flush(cx) {
             Poll::Ready(Ok(())) => self.stuck_since = None,
+            // It has said goodbye and gone; what it said before is still being done.
+            Poll::Ready(Err(_)) if self.is_input_over() => {
+                self.wire.discard_output();
+                self.stuck_since = None;
+            }
             Poll::Ready(Err(error)) => return Err(End::io(&error)),
             Poll::Pending if self.wire.output_len() < before => self.stuck_since = Some(Instant::now()),
             Poll::Pending => {
@@ -212,6 +230,7 @@ impl Connection {
         Ok(was_high && !self.wire.is_output_high())
     }
 
+    /// Takes what the client has sent, first what had to wait; whether there was anything.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         if let Err(cause) = self.may_read(cx) {
             if !std::mem::replace(&mut self.paused, true) {
@@ -224,6 +243,9 @@ impl Connection {
             self.last_packet_at = Instant::now();
             self.partial_since = None;
         }
+        if let Some(did) = self.take_deferred(cx)? {
+            return Ok(did);
+        }
         loop {
             let mut did = false;
             while let Some(packet) = self.wire.next_packet()? {
@@ -231,7 +253,7 @@ impl Connection {
                     self.last_packet_at = Instant::now();
                     did = true;
                 }
-                self.handle(packet)?;
+                self.handle_or_defer(packet)?;
                 if self.may_read(cx).is_err() {
                     return Ok(true);
                 }
@@ -244,9 +266,11 @@ impl Connection {
             }
             match self.wire.poll_read(cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Err(End::closed()),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Err(End::io(&error)),
+                Poll::Ready(Ok(0)) => return self.end_input(End::closed()),
+                Poll::Ready(Ok(bytes)) => {
+                    self.deferred.iter_mut().for_each(|deferred| deferred.add_read(bytes));
+                }
+                Poll::Ready(Err(error)) => return self.end_input(End::io(&error)),
             }
         }
         if self.wire.has_input() {
@@ -255,12 +279,57 @@ impl Connection {
         Ok(false)
     }
 
+    fn handle_or_defer(&mut self, packet: Incoming) -> Result<(), End> {
+        if self.stalled.is_empty() || Deferred::is_urgent(&packet) {
+            return self.handle(packet);
+        }
+        self.deferred.get_or_insert_default().push(packet);
+        Ok(())
+    }
+
+    /// Takes the turn of what had to wait. Some: nothing more may be read now, and whether anything
+    /// was done.
+    fn take_deferred(&mut self, cx: &mut Context<'_>) -> Result<Option<bool>, End> {
+        let mut did = false;
+        while self.stalled.is_empty()
+            && self.may_read(cx).is_ok()
+            && let Some(packet) = self.deferred.as_mut().and_then(|deferred| deferred.pop())
+        {
+            self.handle(packet)?;
+            did = true;
+        }
+        let Some(deferred) = self.deferred.take_if(|deferred| deferred.is_empty()) else {
+            return Ok((did || self.is_input_over()).then_some(did));
+        };
+        deferred.into_end().map_or(Ok(Some(true)), Err)
+    }
+
+    /// Nothing more comes from the client. What it has said before still holds, its goodbye above
+    /// all.
+    fn end_input(&mut self, end: End) -> Result<bool, End> {
+        let Some(deferred) = &mut self.deferred else { return Err(end) };
+        deferred.set_end(end);
+        Ok(false)
+    }
+
+    fn is_input_over(&self) -> bool {
+        self.deferred.as_ref().is_some_and(|deferred| deferred.is_over())
+    }
+
+    /// What waits for storage on account of this connection.
+    fn bytes_in_flight(&self) -> usize {
+        self.acks.bytes() + self.events.bytes()
+    }
+
     /// Whether the next packet may be taken; if not, the cause, and a wake-up is on its way.
     fn may_read(&self, cx: &mut Context<'_>) -> Result<(), &'static str> {
-        if self.acks.bytes() >= self.broker.limits.inflight_bytes_per_connection {
+        let bytes_max = self.broker.limits.inflight_bytes_per_connection;
+        if self.bytes_in_flight() >= bytes_max {
             Err("connection_bytes")
-        } else if !self.stalled.is_empty() {
-            Err("slow_receiver")
+        } else if !self.stalled.is_empty()
+            && self.deferred.as_ref().is_some_and(|deferred| deferred.bytes() >= bytes_max)
+        {
+            Err("deferred_bytes")
         } else if self.wire.is_output_high() {
             Err("output")
         } else if self.draining_until.is_some() {
@@ -273,7 +342,7 @@ impl Connection {
     }
 
     fn check_clock(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        if self.draining_until.is_some() && self.acks.is_empty() && !self.wire.has_output() {
+        if self.draining_until.is_some() && self.is_drained() {
             return Err(End::told("server_shutdown", reason::SERVER_SHUTTING_DOWN, "server shutting down"));
         }
         while let Some(due) = self.next_due() {
@@ -295,11 +364,16 @@ impl Connection {
         Ok(())
     }
 
+    fn is_drained(&self) -> bool {
+        self.acks.is_empty() && self.events.is_empty() && !self.wire.has_output()
+    }
+
     fn deadlines(&self) -> [Option<Instant>; 5] {
         let limits = &self.broker.limits;
+        let is_listening = !self.paused && !self.is_input_over();
         [
-            self.silence_max.filter(|_| !self.paused).map(|max| self.last_packet_at + max),
-            self.partial_since.filter(|_| !self.paused).map(|since| since + limits.packet_timeout),
+            self.silence_max.filter(|_| is_listening).map(|max| self.last_packet_at + max),
+            self.partial_since.filter(|_| is_listening).map(|since| since + limits.packet_timeout),
             self.stuck_since.map(|since| since + limits.write_timeout),
             (!self.stalled.is_empty()).then_some(self.stalled_until),
             self.draining_until,

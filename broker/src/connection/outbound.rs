@@ -24,7 +24,7 @@ impl Connection {
     pub(super) fn may_deliver(&self, cx: &mut Context<'_>) -> bool {
         self.session.outbound.has_room()
             && !self.wire.is_output_high()
-            && self.acks.bytes() < self.broker.limits.inflight_bytes_per_connection
+            && self.bytes_in_flight() < self.broker.limits.inflight_bytes_per_connection
             && self.draining_until.is_none()
             && (!self.broker.chain.wants(Call::MessageDeliver) || self.broker.budget.poll_room(cx).is_ready())
     }

@@ -140,6 +140,12 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Forgets what waits to be written: nobody reads it any more.
+    pub(super) fn discard_output(&mut self) {
+        self.output = BytesMut::new();
+        self.unflushed = false;
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn output_len(&self) -> usize {
         self.output.len()

@@ -19,6 +19,7 @@ mod will;
 
 mod budget;
 mod events;
+mod flood;
 mod receipts;
 
 mod expiry;
