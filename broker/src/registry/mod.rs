@@ -165,7 +165,7 @@ impl Registry {
         let attached = match parked {
             // A client that is back in time takes its will back (MQTT 5, section 3.1.3.2.2).
             Some(Parked { mut session, mailbox, client: last, .. })
-                if !clean_start && is_same_identity(&last, client) =>
+                if !clean_start && is_same_identity(&last, &client) =>
             {
                 session.resume(window);
                 let client = Arc::clone(&client);

@@ -34,7 +34,7 @@ impl Raw {
     /// Opens a plain connection and says nothing.
     pub(crate) async fn open(address: SocketAddr, version: u8) -> Self {
         let stream = TcpStream::connect(address).await.expect("the broker listens");
-        stream.set_nodelay(true).unwrap();
+        stream.set_nodelay(true).expect("a socket");
         Self::over(stream, version)
     }
 
