@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use latchline_shared::fault::Fault;
 use latchline_shared::hook::Call;
+use latchline_shared::kit::kafka::client::describe;
 use latchline_shared::kit::kafka::link::Link;
 use latchline_shared::receipt::Slot;
 use latchline_shared::record::header;
@@ -23,6 +24,7 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message
 use rdkafka::producer::ProducerContext;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Timestamp};
+use tokio::sync::Notify;
 use tracing::error;
 
 use crate::metrics::Metrics;
@@ -62,6 +64,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Deliveries {
     pub(crate) link: Arc<Link>,
     pub(crate) metrics: Metrics,
+    /// A topic that was there seems to be gone.
+    pub(crate) topics_doubted: Notify,
     waiting: Mutex<Vec<Waiting>>,
     /// The producer stores nothing more and must be replaced.
     is_broken: AtomicBool,
@@ -74,6 +78,7 @@ impl Deliveries {
         Arc::new(Self {
             link,
             metrics,
+            topics_doubted: Notify::new(),
             waiting: Mutex::default(),
             is_broken: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -124,24 +129,26 @@ impl Deliveries {
     }
 
     /// Settles a record that Kafka refuses for good, or that nobody will send any more.
-    pub(crate) fn give_up(&self, stream: &str, in_flight: &InFlight, fault: Fault) {
+    pub(crate) fn give_up(&self, stream: &str, in_flight: &InFlight, error: &KafkaError) {
         if !self.is_closing() {
-            self.link.complain("refused", &format!("a record for {stream} was not stored: {fault}"));
+            self.link
+                .complain("refused", &format!("a record for {stream} was not stored: {}", describe(error)));
         }
-        self.settle(in_flight, Err(fault));
+        if is_about_topics(error) {
+            self.topics_doubted.notify_one();
+        }
+        self.settle(in_flight, Err(fault(error)));
     }
 
     fn not_stored(&self, error: &KafkaError, message: &BorrowedMessage<'_>, mut in_flight: Box<InFlight>) {
-        let code = error.rdkafka_error_code();
-        let fault = fault(error);
-        if matches!(fault, Fault::Permanent(_)) || self.is_closing() {
-            return self.give_up(message.topic(), &in_flight, fault);
+        if matches!(fault(error), Fault::Permanent(_)) || self.is_closing() {
+            return self.give_up(message.topic(), &in_flight, error);
         }
         // Purged from the queue: it was not on the wire, so it did not break anything.
-        if code != Some(RDKafkaErrorCode::PurgeQueue) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PurgeQueue) {
             in_flight.attempts += 1;
             if in_flight.attempts >= ATTEMPTS_MAX {
-                return self.give_up(message.topic(), &in_flight, fault);
+                return self.give_up(message.topic(), &in_flight, error);
             }
         }
         self.wait(Waiting {
@@ -155,7 +162,7 @@ impl Deliveries {
             },
             in_flight,
         });
-        self.break_down(&error.to_string());
+        self.break_down(&describe(error));
     }
 }
 
@@ -191,9 +198,16 @@ pub(crate) fn fault(error: &KafkaError) -> Fault {
             | Code::UnknownTopicOrPartition
             | Code::UnsupportedCompressionType
             | Code::UnsupportedForMessageFormat,
-        ) => Fault::Permanent(error.to_string().into()),
-        _ => Fault::transient(error.to_string()),
+        ) => Fault::Permanent(describe(error).into()),
+        _ => Fault::transient(describe(error)),
     }
+}
+
+fn is_about_topics(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let about =
+        [Code::UnknownTopic, Code::UnknownTopicId, Code::UnknownTopicOrPartition, Code::UnknownPartition];
+    error.rdkafka_error_code().is_some_and(|code| about.contains(&code))
 }
 
 /// What a producer calls back.

@@ -24,23 +24,23 @@ mod deliveries;
 mod producer;
 
 mod metrics;
+mod topics;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use latchline_shared::hook::{Call, Delivered, Hook, PublishAnswer};
 use latchline_shared::kit::clock;
 use latchline_shared::kit::kafka::link::Link;
-use latchline_shared::kit::kafka::topics::{self, Missing, Topic, TopicsError};
+use latchline_shared::kit::kafka::topics::TopicsError;
 use latchline_shared::message::{Client, Message, Qos};
 use latchline_shared::receipt::Receipt;
 use prometheus_client::registry::Registry;
-use rdkafka::ClientConfig;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use config::Config;
 use deliveries::Deliveries;
@@ -48,12 +48,7 @@ use mapping::{Record, Surroundings};
 use metrics::Metrics;
 use producer::Producer;
 use rules::Rules;
-
-/// How long Kafka may take to answer a question about topics.
-const TOPICS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Pause between two looks for the topics while Kafka is away.
-const TOPICS_PAUSE: Duration = Duration::from_secs(2);
+use topics::TopicLook;
 
 thread_local! {
     /// The record that is being made on this thread.
@@ -70,8 +65,8 @@ pub struct Bridge {
     deliveries: Arc<Deliveries>,
     /// Whether the topics have been seen.
     has_topics: Arc<AtomicBool>,
-    /// Looks for topics while Kafka is away at start; ends with the bridge.
-    tasks: Mutex<JoinSet<()>>,
+    /// Ends with the bridge.
+    _topics_watch: JoinSet<()>,
 }
 
 /// Why the bridge does not start.
@@ -108,18 +103,20 @@ impl Bridge {
         let producer = Producer::start(client, Arc::clone(&deliveries))
             .map_err(|error| StartError::Settings(error.into()))?;
         let rules = Rules::new(&config.rules);
-        let bridge = Arc::new(Self {
+        let client = config.kafka.client_config(node).map_err(StartError::Settings)?;
+        let has_topics = Arc::default();
+        let look = TopicLook::new(&config, &rules, client);
+        let topics_watch = look.watch(&deliveries, &has_topics).await.map_err(StartError::Topics)?;
+        Ok(Arc::new(Self {
             node: node.to_owned(),
             // A process has one bridge, which lives as long as it does.
             calls: rules.calls().leak(),
             rules,
             producer,
             deliveries,
-            has_topics: Arc::default(),
-            tasks: Mutex::default(),
-        });
-        bridge.look_for_topics(&config).await?;
-        Ok(bridge)
+            has_topics,
+            _topics_watch: topics_watch,
+        }))
     }
 
     /// Whether records can be stored now, and if not, why.
@@ -128,7 +125,7 @@ impl Bridge {
             return Err(format!("kafka cannot be reached: {}", self.deliveries.link.failure()));
         }
         if !self.has_topics.load(Ordering::Acquire) {
-            return Err("kafka's topics have not been checked yet".to_owned());
+            return Err("kafka's topics have not been seen".to_owned());
         }
         if !self.producer.is_open() {
             return Err("the kafka producer is being replaced".to_owned());
@@ -146,28 +143,6 @@ impl Bridge {
             }
             sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    async fn look_for_topics(&self, config: &Config) -> Result<(), StartError> {
-        let client = config.kafka.client_config(&self.node).map_err(StartError::Settings)?;
-        let look = TopicLook::new(config, &self.rules, client);
-        match look.once().await {
-            Ok(()) => {
-                self.deliveries.link.answered();
-                self.has_topics.store(true, Ordering::Release);
-            }
-            Err(error) if error.is_transient() => {
-                warn!(error = %chain(&error), "kafka is away, its topics are checked later");
-                let has_topics = Arc::clone(&self.has_topics);
-                let task = async move {
-                    look.until_found().await;
-                    has_topics.store(true, Ordering::Release);
-                };
-                self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
-            }
-            Err(error) => return Err(StartError::Topics(error)),
-        }
-        Ok(())
     }
 
     /// Hands an event's record to every stream whose rule holds for `name`. `fill` makes the record
@@ -258,60 +233,4 @@ impl Hook for Bridge {
             record.delivery(hook, around, receiver, delivery, n);
         })
     }
-}
-
-/// The question whether all streams of the rules exist.
-struct TopicLook {
-    client: ClientConfig,
-    topics: Vec<Topic>,
-    missing: Missing,
-}
-
-impl TopicLook {
-    fn new(config: &Config, rules: &Rules, client: ClientConfig) -> Self {
-        let topic = |stream: Arc<str>| Topic {
-            name: stream.to_string(),
-            partitions: i32::from(config.partitions),
-            // Kafka's word for its own default.
-            replication: if config.replication == 0 { -1 } else { i32::from(config.replication) },
-        };
-        let topics = rules.streams().into_iter().map(topic).collect();
-        Self { client, topics, missing: if config.create_topics { Missing::Create } else { Missing::Refuse } }
-    }
-
-    async fn once(&self) -> Result<(), TopicsError> {
-        let partitions = topics::ensure(&self.client, &self.topics, self.missing, TOPICS_TIMEOUT).await?;
-        let names: Vec<_> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
-        if partitions.windows(2).any(|pair| pair[0] != pair[1]) {
-            // Not an error: it matters only to consumers that join the streams by partition.
-            warn!(topics = ?names, ?partitions, "the topics differ in their number of partitions");
-        } else {
-            info!(topics = ?names, partitions = partitions.first(), "kafka's topics are there");
-        }
-        Ok(())
-    }
-
-    /// Runs until the topics are there.
-    async fn until_found(&self) {
-        let mut is_reported = false;
-        while let Err(error) = self.once().await {
-            if !error.is_transient() && !is_reported {
-                error!(error = %chain(&error), "the bridge's topics are not there");
-                is_reported = true;
-            }
-            sleep(TOPICS_PAUSE).await;
-        }
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use latchline_shared::fault::Fault;
 use latchline_shared::hook::Call;
+use latchline_shared::kit::kafka::client::describe;
 use latchline_shared::receipt::Slot;
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 use tracing::{error, info};
@@ -89,6 +90,8 @@ pub(crate) fn client_config(config: &Config, node: &str) -> anyhow::Result<Clien
         ("socket.timeout.ms", "20000"),
         ("request.timeout.ms", "15000"),
         ("socket.connection.setup.timeout.ms", "10000"),
+        // Sees within 10 s that a topic that was gone is there again.
+        ("topic.metadata.refresh.interval.ms", "10000"),
     ] {
         if client.get(name).is_none() {
             client.set(name, value);
@@ -115,8 +118,8 @@ pub(crate) fn client_config(config: &Config, node: &str) -> anyhow::Result<Clien
 /// Why there is no producer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the settings do not make a kafka producer")]
-    Settings(#[source] KafkaError),
+    #[error("the settings do not make a kafka producer: {0}")]
+    Settings(String),
     #[error("the producer's thread cannot be started")]
     Thread(#[source] io::Error),
 }
@@ -124,7 +127,7 @@ pub(crate) enum Error {
 impl Producer {
     /// Starts without waiting for Kafka.
     pub(crate) fn start(config: ClientConfig, deliveries: Arc<Deliveries>) -> Result<Self, Error> {
-        let inner = create(&config, &deliveries).map_err(Error::Settings)?;
+        let inner = create(&config, &deliveries).map_err(|error| Error::Settings(describe(&error)))?;
         let gate = RwLock::new(Gate::Open(inner));
         let shared = Arc::new(Shared { config, gate, deliveries, number: AtomicU64::new(0) });
         let worker = Arc::clone(&shared);
@@ -206,13 +209,12 @@ fn waiting(ready: Ready<'_>) -> Waiting {
 impl Shared {
     fn hand_over(&self, inner: &Inner, ready: Ready<'_>) -> bool {
         let Err((error, ready)) = inner.send(ready) else { return true };
-        let fault = fault(&error);
-        if let (Fault::Transient { .. }, Some((_, why))) = (&fault, inner.client().fatal_error()) {
+        if let (Fault::Transient { .. }, Some((_, why))) = (fault(&error), inner.client().fatal_error()) {
             self.deliveries.break_down(&why);
             self.deliveries.wait(waiting(ready));
             return true;
         }
-        self.deliveries.give_up(ready.topic, &ready.delivery_opaque, fault);
+        self.deliveries.give_up(ready.topic, &ready.delivery_opaque, &error);
         false
     }
 
@@ -249,7 +251,7 @@ impl Shared {
             }
             match create(&self.config, &self.deliveries) {
                 Ok(fresh) => break fresh,
-                Err(error) => error!(%error, "no new kafka producer, trying again"),
+                Err(error) => error!(error = describe(&error), "no new kafka producer, trying again"),
             }
         };
         self.deliveries.mend();

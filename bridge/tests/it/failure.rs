@@ -1,11 +1,13 @@
-//! The producer fails for good and is replaced.
+//! The producer fails for good and is replaced; a topic goes away.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use latchline_shared::fault::Fault;
+use latchline_shared::kit::testing::eventually;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::app::{App, all_stored, assert_in_order, client, has_all, settled};
+use crate::app::{App, DEADLINE, all_stored, assert_in_order, client, has_all, settled};
 
 /// The development Kafka does not check sequences, so a batch that follows a refused one would be
 /// stored. With this linger the second batch is not sent before the first has been refused.
@@ -47,4 +49,31 @@ async fn a_record_that_breaks_every_producer_is_given_up() {
     let lock = client("lock");
     assert!(settled(app.publish(&lock, 1)).await.is_err());
     all_stored(vec![app.publish(&lock, 2)]).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_gone_is_looked_for() {
+    let app = App::start_with(|config| {
+        for (name, value) in
+            [("topic.metadata.refresh.interval.ms", "100"), ("topic.metadata.propagation.max.ms", "1")]
+        {
+            config.kafka.properties.insert(name.to_owned(), value.to_owned());
+        }
+    })
+    .await;
+    let lock = client("lock");
+    all_stored(vec![app.publish(&lock, 1)]).await;
+
+    app.kafka.hide_topic("message_state").unwrap();
+    eventually(DEADLINE, "records are refused", async || {
+        let result = settled(app.publish(&lock, 0)).await;
+        matches!(result, Err(Fault::Permanent(why)) if why.contains("UnknownTopic"))
+    })
+    .await;
+    let not_ready = Err("kafka's topics have not been seen".to_owned());
+    eventually(DEADLINE, "the bridge is not ready", async || app.bridge.ready() == not_ready).await;
+
+    app.kafka.show_topic("message_state").unwrap();
+    eventually(DEADLINE, "records are stored", async || settled(app.publish(&lock, 0)).await.is_ok()).await;
+    eventually(DEADLINE, "the bridge is ready", async || app.bridge.ready().is_ok()).await;
 }

@@ -213,11 +213,15 @@ fn property_problem(name: &str, value: &str, fixed: &[&str]) -> Option<String> {
     if let Some((_, setting)) = OWN_SETTING.iter().find(|(property, _)| *property == name) {
         return Some(format!("cannot be set here, it follows from {setting}"));
     }
-    match ClientConfig::new().set(name, value).create_native_config() {
-        Ok(_) => None,
-        // The value may be a secret.
-        Err(KafkaError::ClientConfig(_, problem, ..)) => Some(problem),
-        Err(error) => Some(error.to_string()),
+    let error = ClientConfig::new().set(name, value).create_native_config().err()?;
+    Some(describe(&error))
+}
+
+/// An error of the client library in short: its code, and never a setting, which may be a secret.
+pub fn describe(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, problem, ..) => problem.clone(),
+        error => error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()),
     }
 }
 

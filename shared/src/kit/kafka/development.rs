@@ -106,6 +106,21 @@ impl DevelopmentKafka {
         })
     }
 
+    /// Denies that there is such a topic when a client asks for it.
+    pub fn hide_topic(&self, name: &str) -> anyhow::Result<()> {
+        self.answer_for_topic(name, RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+    }
+
+    /// Admits again that there is such a topic.
+    pub fn show_topic(&self, name: &str) -> anyhow::Result<()> {
+        self.answer_for_topic(name, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
+    }
+
+    fn answer_for_topic(&self, name: &str, answer: RDKafkaRespErr) -> anyhow::Result<()> {
+        let topic = name.to_owned();
+        self.order(move |cluster| cluster.topic_error(&topic, answer))
+    }
+
     fn order(&self, order: impl FnOnce(&Cluster) -> KafkaResult<()> + Send + 'static) -> anyhow::Result<()> {
         let (done, result) = mpsc::channel();
         self.orders

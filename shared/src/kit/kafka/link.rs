@@ -36,6 +36,9 @@ const COMPLAINTS_MAX: usize = 64;
 const CONNECTION_FACILITIES: [&str; 8] =
     ["FAIL", "ERROR", "BROKERFAIL", "DISCONNECT", "REQTMOUT", "TIMEOUT", "CONNECT", "GETPID"];
 
+/// What is wrong when nothing else is known.
+const NO_ANSWER: &str = "no answer";
+
 /// The state of one client's connection to Kafka.
 #[derive(Debug)]
 pub struct Link {
@@ -66,7 +69,7 @@ impl Link {
         let inner = Inner {
             state: State::Starting,
             up_at: Instant::now(),
-            failure: "no connection yet".to_owned(),
+            failure: NO_ANSWER.to_owned(),
             complaints: HashMap::new(),
         };
         Arc::new(Self { client, inner: Mutex::new(inner) })
@@ -88,7 +91,7 @@ impl Link {
         if serious && !CONNECTION_FACILITIES.contains(&facility) {
             self.complain(facility, message);
         } else {
-            debug!(client = self.client, facility, message, "kafka client");
+            debug!(client = self.client, facility, line = message, "kafka client");
         }
     }
 
@@ -103,7 +106,8 @@ impl Link {
             }
             code => {
                 self.lock().failure = reason.to_owned();
-                self.complain(&format!("{code:?}"), reason);
+                let kind = code.map_or_else(|| "Unknown".to_owned(), |code| format!("{code:?}"));
+                self.complain(&kind, reason);
             }
         }
     }
@@ -126,7 +130,7 @@ impl Link {
     fn seen(&self, inner: &mut Inner) {
         inner.up_at = Instant::now();
         match inner.state {
-            State::Up => {}
+            State::Up => return,
             State::Starting => info!(client = self.client, "connected to kafka"),
             State::Down { since } => {
                 let outage_ms = since.elapsed().as_millis() as u64;
@@ -134,6 +138,7 @@ impl Link {
             }
         }
         inner.state = State::Up;
+        NO_ANSWER.clone_into(&mut inner.failure);
     }
 
     fn gone(&self, inner: &mut Inner) {
@@ -144,7 +149,7 @@ impl Link {
     }
 
     /// Something is wrong that a human should know about: WARN, if this kind was not heard lately.
-    pub fn complain(&self, kind: &str, message: &str) {
+    pub fn complain(&self, kind: &str, reason: &str) {
         let mut inner = self.lock();
         let now = Instant::now();
         if inner.complaints.len() >= COMPLAINTS_MAX {
@@ -153,9 +158,9 @@ impl Link {
         let last = inner.complaints.get(kind);
         if last.is_none_or(|last| now.duration_since(*last) >= REPEAT_AFTER) {
             inner.complaints.insert(kind.to_owned(), now);
-            warn!(client = self.client, kind, message, "kafka client complains");
+            warn!(client = self.client, kind, reason, "kafka client complains");
         } else {
-            debug!(client = self.client, kind, message, "kafka client complains");
+            debug!(client = self.client, kind, reason, "kafka client complains");
         }
     }
 

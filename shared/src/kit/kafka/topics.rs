@@ -9,11 +9,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::KafkaError;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::runtime::Handle;
 use tokio::task;
 use tracing::info;
+
+use crate::kit::kafka::client::describe;
 
 /// A topic as it is created if it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +40,11 @@ pub enum Missing {
 #[derive(Debug, thiserror::Error)]
 pub enum TopicsError {
     /// Kafka does not answer; it may later.
-    #[error("no answer from kafka")]
-    Unreachable(#[source] KafkaError),
+    #[error("no answer from kafka: {0}")]
+    Unreachable(String),
     /// The settings do not make a client.
-    #[error("the settings do not make a kafka client")]
-    Settings(#[source] KafkaError),
+    #[error("the settings do not make a kafka client: {0}")]
+    Settings(String),
     /// They are missing and may not be created.
     #[error("kafka has no topic {}, and creating topics is switched off", .0.join(", "))]
     Missing(Vec<String>),
@@ -95,7 +96,8 @@ fn ensure_blocking(
     missing: Missing,
     timeout: Duration,
 ) -> Result<Vec<usize>, TopicsError> {
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(TopicsError::Settings)?;
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| TopicsError::Settings(describe(&error)))?;
     let mut counts = Vec::with_capacity(topics.len());
     let mut absent = Vec::new();
     for topic in topics {
@@ -123,7 +125,10 @@ fn partitions(
     name: &str,
     timeout: Duration,
 ) -> Result<Option<usize>, TopicsError> {
-    let metadata = admin.inner().fetch_metadata(Some(name), timeout).map_err(TopicsError::Unreachable)?;
+    let metadata = admin
+        .inner()
+        .fetch_metadata(Some(name), timeout)
+        .map_err(|error| TopicsError::Unreachable(describe(&error)))?;
     let Some(topic) = metadata.topics().first() else { return Ok(None) };
     match topic.error() {
         None | Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) => {
@@ -146,7 +151,7 @@ fn create(
     let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
     let results = Handle::current().block_on(admin.create_topics(&new, &options)).map_err(|error| {
         let names = topics.iter().map(|topic| topic.name.clone()).collect();
-        TopicsError::NotCreated { names, why: error.to_string() }
+        TopicsError::NotCreated { names, why: describe(&error) }
     })?;
     for (result, topic) in results.into_iter().zip(topics) {
         match result {
