@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh build
-cargo build --release --workspace --bins
+cargo build --release --workspace --bin latchline-broker --bin load
 exec cargo run --release --quiet --package latchline-e2e --bin load -- "$@"

@@ -4,7 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh build
-[[ -x ${CARGO_TARGET_DIR:-target}/release/demo ]] ||
+bins=(--bin latchline-broker --bin demo --bin lockctl)
+if [[ -x ${CARGO_TARGET_DIR:-target}/release/demo ]]; then
+  cargo build --quiet --release --workspace "${bins[@]}"
+else
   printf 'demo: building in release mode; the first time this takes a few minutes\n' >&2
-cargo build --quiet --release --workspace --bins
+  cargo build --release --workspace "${bins[@]}"
+fi
 exec cargo run --quiet --release --package latchline-e2e --bin demo -- "$@"

@@ -26,17 +26,17 @@ pub fn state_name(lock_state: u64) -> &'static str {
     usize::try_from(lock_state).ok().and_then(|number| STATES.get(number)).copied().unwrap_or("unknown")
 }
 
-/// What a lock said to a command: `ok, unlocked, battery 83.4 %`.
+/// What a lock says: `unlocked, battery 83.4 %`, and before it, in an answer, how it went: `ok, `.
 pub fn report(report: &Report) -> String {
     let result = match (report.result.as_deref(), report.error) {
         (Some(result), Some(code)) => match Refusal::from_code(code) {
-            Some(refusal) => format!("{result} ({})", refusal.name()),
-            None => format!("{result} (error {code})"),
+            Some(refusal) => format!("{result} ({}), ", refusal.name()),
+            None => format!("{result} (error {code}), "),
         },
-        (Some(result), None) => result.to_owned(),
-        (None, _) => report.action.clone(),
+        (Some(result), None) => format!("{result}, "),
+        (None, _) => String::new(),
     };
-    format!("{result}, {}, battery {:.1} %", state_name(report.lock_state), report.battery)
+    format!("{result}{}, battery {:.1} %", state_name(report.lock_state), report.battery)
 }
 
 /// Where a record is: `message_state/2@17`.
@@ -111,6 +111,6 @@ mod tests {
         assert_eq!(answer(Some("ok"), None, 1), "ok, unlocked, battery 83.4 %");
         assert_eq!(answer(Some("denied"), Some(102), 0), "denied (replay), locked, battery 83.4 %");
         assert_eq!(answer(Some("failed"), Some(0), 2), "failed (error 0), fault, battery 83.4 %");
-        assert_eq!(answer(None, None, 77), "unlock, unknown, battery 83.4 %");
+        assert_eq!(answer(None, None, 77), "unknown, battery 83.4 %");
     }
 }

@@ -14,6 +14,7 @@ use clap::Parser;
 use latchline_e2e::demo::follower::Follower;
 use latchline_e2e::demo::screen::{self, heading, say};
 use latchline_e2e::demo::story::{LOCKS, Story};
+use latchline_e2e::kafka::reader::{From, Reader};
 use latchline_e2e::kafka::{Choice, Kafka};
 use latchline_e2e::stack::{COMMANDS, STATES, Stack};
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,7 +60,9 @@ async fn play(arguments: &Arguments) -> anyhow::Result<()> {
     say(&format!("\nStarting {} and the broker …", choice.name()));
     let mut stack = Stack::start_for_people(Kafka::start(choice).await?).await?;
     say(&format!("MQTT at {}, Kafka at {}", stack.mqtt(), stack.kafka.bootstrap()));
-    let follower = Follower::start(stack.reader(&[STATES, COMMANDS]).await?, screen::record);
+    // From now on: a Kafka that was there already may hold much.
+    let reader = Reader::open(&stack.kafka.bootstrap(), &[STATES, COMMANDS], From::End).await?;
+    let follower = Follower::start(reader, screen::record);
 
     let interval = Duration::from_secs(arguments.interval);
     let locks = Story::begin(&mut stack, &follower, interval).await?.play().await?;

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn records_are_told_in_one_line() {
         let state = r#"{"client_id":"1","process_id":"2","action":"unlock","battery":9.5,"lock_state":1,"version":1.1}"#;
-        check(STATES, state, "lock 1 reports: unlock, unlocked, battery 9.5 %");
+        check(STATES, state, "lock 1 reports: unlocked, battery 9.5 %");
         check(STATES, "nonsense", "lock 1 reports something else");
         let command = r#"{"process_id":"2","action":"unlock","sign":"0123456789abcdef"}"#;
         check("message_command", command, "lock 1 got: unlock, signed …abcdef, from operator-2");

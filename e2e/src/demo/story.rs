@@ -49,7 +49,8 @@ impl<'a> Story<'a> {
     ) -> anyhow::Result<Self> {
         heading("1  Locks connect and report");
         say("Each publishes its state over MQTT (QoS 1) now, on every change and at intervals.\n\
-             The broker acknowledges a report when Kafka has stored it, and not before.");
+             The broker acknowledges a report when Kafka has stored it, and not before.\n\
+             The lines that follow are records in Kafka: stream/partition@offset, and what is in it.");
         let locks = LOCKS.iter().zip(1..).map(|(id, seed)| lock(stack, id, seed, interval)).collect();
         for id in LOCKS {
             let from = |record: &Record| record.stream == STATES && record.key.as_deref() == Some(id);
