@@ -39,6 +39,13 @@ enum Verb {
         #[arg(default_value = "+")]
         id: String,
     },
+    /// Print the MQTT password that a lock of the fleet was given
+    Password {
+        #[command(flatten)]
+        key: Key,
+        /// Id of the lock
+        id: String,
+    },
     /// Show the records of a stream: what is stored, or with --follow what comes
     Records {
         /// Name of the stream, for instance message_state
@@ -92,6 +99,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         Verb::Unlock(send) => command(&send, Action::Unlock).await,
         Verb::Lock(send) => command(&send, Action::Lock).await,
         Verb::Watch { connection, id } => watch(&connection, &id).await,
+        Verb::Password { key, id } => {
+            println!("{}", key.read()?.mqtt_password(&id));
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Records { stream, kafka, from_beginning, follow } => {
             records(&kafka, &stream, from_beginning, follow).await
         }

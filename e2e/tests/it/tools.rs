@@ -29,6 +29,8 @@ async fn lockctl_commands_the_locks_of_locksim() {
         assert!(output.contains(expected), "{arguments:?}: {output}");
         assert!(output.ends_with(&format!("exit code {code}")), "{arguments:?}: {output}");
     }
+    let password = lockctl(&stack, &["password", LOCK]).await;
+    assert_eq!(password, format!("{}\nexit code 0", stack.secrets.lock_login(LOCK).1));
     let records = lockctl(&stack, &["records", COMMANDS, "--kafka", &stack.kafka.bootstrap()]).await;
     assert!(
         records.contains("hook=message.acked") && records.contains("payload  {\"process_id\""),
