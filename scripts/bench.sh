@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# make bench: how many messages a second the broker takes and Kafka stores, and how long a lock
-# waits for its acknowledgement; everything on this machine. Arguments go to the load generator.
+# make bench: memory, CPU time, delays and storms, as a table and as JSON; docs/benchmarks.md
+# explains them. About seven minutes. Arguments go to the benchmark (--help lists them).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh build
-cargo build --release --workspace --bin latchline-broker --bin load
-exec cargo run --release --quiet --package latchline-e2e --bin load -- "$@"
+[[ -x ${CARGO_TARGET_DIR:-target}/release/bench ]] ||
+  printf 'bench: building in release mode; the first time this takes a few minutes\n' >&2
+cargo build --quiet --release --package latchline-broker --bin latchline-broker --package latchline-e2e --bin bench
+exec "${CARGO_TARGET_DIR:-target}/release/bench" "$@"

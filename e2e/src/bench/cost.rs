@@ -1,0 +1,202 @@
+//! CPU time that the broker's process spends on a QoS 1 message, from PUBLISH to PUBACK, with few
+//! and with many locks connected. It must not grow with their number.
+//!
+//! All brokers of a group run at once, each with its idle locks and the same publishers, and are
+//! measured by turns, so that whatever else the machine does, it does to all of them. Ratios are
+//! of measurements of the same turn.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use latchline_shared::keys::MasterKey;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::bench::figures::Spread;
+use crate::bench::fleet::{Close, Fleet, Order};
+use crate::bench::lock::Session;
+use crate::bench::plan::Plan;
+use crate::bench::publishers::Publishers;
+use crate::bench::target::{Kind, Surroundings, Target, mosquitto};
+
+/// How messages come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loop {
+    /// At a fixed rate.
+    Open,
+    /// As fast as acknowledgements come.
+    Closed,
+}
+
+impl Loop {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "fixed rate",
+            Self::Closed => "closed loop",
+        }
+    }
+}
+
+/// The cost of a message in one broker under one load.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cost {
+    /// Which broker.
+    pub kind: Kind,
+    /// How many locks are connected, publishers included.
+    pub locks: u32,
+    /// How messages come.
+    #[serde(rename = "loop")]
+    pub load: Loop,
+    /// Microseconds of CPU time per message.
+    pub cpu_us: Spread,
+    /// Messages acknowledged per second.
+    pub per_second: Spread,
+    /// The same, turn by turn.
+    pub samples_cpu_us: Vec<f64>,
+}
+
+/// A quotient of two costs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ratio {
+    /// Of what to what.
+    pub name: String,
+    /// The quotient.
+    pub ratio: Spread,
+}
+
+/// Measures our broker with its bridge, then without, beside mosquitto where that is installed.
+pub async fn measure(surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Vec<Cost>> {
+    let with = |kind| plan.cost_locks.iter().map(move |&locks| (kind, locks));
+    let mut costs = group(with(Kind::Bridge).collect(), surroundings, plan).await?;
+    let beside = mosquitto().map(|_| (Kind::Mosquitto, plan.cost_locks_mosquitto));
+    costs.extend(group(with(Kind::Alone).chain(beside).collect(), surroundings, plan).await?);
+    Ok(costs)
+}
+
+/// How the cost grows from the fewest to the most locks, and what it is beside mosquitto's.
+pub fn ratios(costs: &[Cost], plan: &Plan) -> Vec<Ratio> {
+    let find = |kind, locks, load| {
+        costs.iter().find(|cost| (cost.kind, cost.locks, cost.load) == (kind, locks, load))
+    };
+    let ratio = |name: String, upper: Option<&Cost>, lower: Option<&Cost>| {
+        let ratio = Spread::of_ratios(&upper?.samples_cpu_us, &lower?.samples_cpu_us)?;
+        Some(Ratio { name, ratio })
+    };
+    let (Some(&few), Some(&many)) = (plan.cost_locks.first(), plan.cost_locks.last()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for load in [Loop::Open, Loop::Closed] {
+        for kind in [Kind::Bridge, Kind::Alone] {
+            let name = format!("{many} locks to {few}, {}, {}", kind.name(), load.name());
+            found.extend(ratio(name, find(kind, many, load), find(kind, few, load)));
+        }
+        let locks = plan.cost_locks_mosquitto;
+        let name = format!("ours without bridge to mosquitto, {locks} locks, {}", load.name());
+        found.extend(ratio(name, find(Kind::Alone, locks, load), find(Kind::Mosquitto, locks, load)));
+    }
+    found
+}
+
+/// A broker with its locks, and what was measured.
+struct Seat {
+    target: Target,
+    locks: u32,
+    _idle: Option<Fleet>,
+    publishers: Publishers,
+    open: Vec<Sample>,
+    closed: Vec<Sample>,
+}
+
+struct Sample {
+    cpu_us: f64,
+    per_second: f64,
+}
+
+async fn group(
+    members: Vec<(Kind, u32)>,
+    surroundings: &Surroundings,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Cost>> {
+    let mut seats = Vec::new();
+    for (kind, locks) in members {
+        seats.push(Seat::take(kind, locks, surroundings, plan).await?);
+    }
+    for round in 0..plan.cost_rounds {
+        for number in 0..seats.len() {
+            // There and back, so that what changes steadily favours nobody.
+            let number = if round % 2 == 0 { number } else { seats.len() - 1 - number };
+            seats[number].measure(plan).await?;
+        }
+    }
+    let mut costs = Vec::new();
+    for seat in seats {
+        for (load, samples) in [(Loop::Open, &seat.open), (Loop::Closed, &seat.closed)] {
+            costs.push(cost(&seat, load, samples).context("no measurement")?);
+        }
+        drop(seat.publishers);
+        seat.target.finish()?;
+    }
+    Ok(costs)
+}
+
+fn cost(seat: &Seat, load: Loop, samples: &[Sample]) -> Option<Cost> {
+    let samples_cpu_us: Vec<f64> = samples.iter().map(|sample| sample.cpu_us).collect();
+    Some(Cost {
+        kind: seat.target.kind(),
+        locks: seat.locks,
+        load,
+        cpu_us: Spread::of(samples_cpu_us.iter().copied())?,
+        per_second: Spread::of(samples.iter().map(|sample| sample.per_second))?,
+        samples_cpu_us,
+    })
+}
+
+impl Seat {
+    async fn take(kind: Kind, locks: u32, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Self> {
+        let target = Target::start(kind, surroundings).await?;
+        let (server, first) = (target.address(), plan.publishers);
+        let idle = match locks.saturating_sub(first) {
+            0 => None,
+            count => {
+                let order = Order { server, first, count, session: Session::Kept, close: Close::Rst };
+                Some(Fleet::connect(order, &surroundings.master_hex).await?)
+            }
+        };
+        let master = MasterKey::from_hex(&surroundings.master_hex)?;
+        let publishers = Publishers::connect(server, &master, 0, first).await?;
+        Ok(Self { target, locks, _idle: idle, publishers, open: Vec::new(), closed: Vec::new() })
+    }
+
+    async fn measure(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let load = self.publishers.open_loop(plan.rate_per_second)?;
+        let sample = self.sample(plan).await?;
+        drop(load);
+        self.publishers.drain().await?;
+        self.open.push(sample);
+        self.publishers.closed_loop()?;
+        let sample = self.sample(plan).await?;
+        self.publishers.drain().await?;
+        self.closed.push(sample);
+        Ok(())
+    }
+
+    /// CPU time and acknowledgements between two moments under an even load.
+    async fn sample(&self, plan: &Plan) -> anyhow::Result<Sample> {
+        sleep(plan.warm_up).await;
+        let look = || anyhow::Ok((self.target.process()?.cpu_time()?, self.publishers.acked()));
+        let (begun_at, (cpu_before, acked_before)) = (Instant::now(), look()?);
+        sleep(plan.cost_window).await;
+        let (elapsed, (cpu, acked)) = (begun_at.elapsed(), look()?);
+        self.publishers.check()?;
+        let messages = acked - acked_before;
+        ensure!(messages > 0, "{} acknowledges nothing", self.target.kind().name());
+        let cpu: Duration = cpu.saturating_sub(cpu_before);
+        Ok(Sample {
+            cpu_us: cpu.as_secs_f64() * 1e6 / messages as f64,
+            per_second: messages as f64 / elapsed.as_secs_f64(),
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! Memory of an idle plain-TCP connection: how much the broker's process grows, divided by the locks
+//! that have connected, each with a keep alive and a subscription of its own.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::bench::fleet::{Close, Fleet, Order};
+use crate::bench::lock::Session;
+use crate::bench::meter::memory_bytes;
+use crate::bench::plan::Plan;
+use crate::bench::target::{Kind, Surroundings, Target};
+use crate::process::Process;
+
+/// What an idle connection may take.
+pub const BYTES_MAX: f64 = 4096.0;
+/// The number of connections for which that holds.
+pub const BOUND_AT: u32 = 10_000;
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Looks that must agree.
+const CALM_LOOKS: u32 = 5;
+const CALM_BYTES: u64 = 64 * 1024;
+const CALM_DEADLINE: Duration = Duration::from_secs(20);
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize)]
+pub struct Idle {
+    /// Which broker.
+    pub kind: Kind,
+    /// Idle connections.
+    pub connections: u32,
+    /// Bytes of the process before the first.
+    pub empty_bytes: u64,
+    /// Bytes that the process has grown by, per connection.
+    pub bytes_per_connection: f64,
+}
+
+/// Measures one broker at each number of connections.
+pub async fn measure(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Vec<Idle>> {
+    let target = Target::start(kind, surroundings).await?;
+    let empty_bytes = calm_bytes(target.process()?).await?;
+    let (mut fleets, mut measured) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    for &connections in &plan.idle_connections {
+        let count = connections - first;
+        let order =
+            Order { server: target.address(), first, count, session: Session::Kept, close: Close::Rst };
+        fleets.push(Fleet::connect(order, &surroundings.master_hex).await?);
+        first = connections;
+        let grown_bytes = calm_bytes(target.process()?).await?.saturating_sub(empty_bytes);
+        let bytes_per_connection = grown_bytes as f64 / f64::from(connections);
+        measured.push(Idle { kind, connections, empty_bytes, bytes_per_connection });
+    }
+    target.finish()?;
+    Ok(measured)
+}
+
+/// The memory of a process once it does not change any more.
+async fn calm_bytes(process: &Process) -> anyhow::Result<u64> {
+    let until = Instant::now() + CALM_DEADLINE;
+    let (mut reference, mut looks) = (memory_bytes(process)?, 0);
+    while looks < CALM_LOOKS {
+        ensure!(Instant::now() < until, "the memory of an idle broker does not come to rest");
+        sleep(LOOK_EVERY).await;
+        let bytes = memory_bytes(process)?;
+        if bytes.abs_diff(reference) <= CALM_BYTES {
+            looks += 1;
+        } else {
+            (reference, looks) = (bytes, 0);
+        }
+    }
+    memory_bytes(process)
+}

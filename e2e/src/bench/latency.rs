@@ -1,0 +1,55 @@
+//! How long a PUBACK takes at a fixed rate, from when its message was due to when it was read.
+
+use latchline_shared::keys::MasterKey;
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::bench::figures::Delays;
+use crate::bench::fleet::{Close, Fleet, Order};
+use crate::bench::lock::Session;
+use crate::bench::plan::Plan;
+use crate::bench::publishers::Publishers;
+use crate::bench::target::{Kind, Surroundings, Target, mosquitto};
+
+/// Delays of one broker.
+#[derive(Debug, Clone, Serialize)]
+pub struct Latency {
+    /// Which broker.
+    pub kind: Kind,
+    /// How many locks are connected, publishers included.
+    pub locks: u32,
+    /// Messages that were due per second.
+    pub per_second: f64,
+    /// From due to acknowledged.
+    pub delays: Delays,
+}
+
+/// Measures our broker with and without its bridge, and mosquitto where it is installed.
+pub async fn measure(surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Vec<Latency>> {
+    let mut measured = Vec::new();
+    for kind in [Kind::Bridge, Kind::Alone].into_iter().chain(mosquitto().map(|_| Kind::Mosquitto)) {
+        measured.push(one(kind, surroundings, plan).await?);
+    }
+    Ok(measured)
+}
+
+async fn one(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Latency> {
+    let target = Target::start(kind, surroundings).await?;
+    let (server, first, locks) = (target.address(), plan.publishers, plan.latency_locks);
+    let count = locks.saturating_sub(first);
+    let order = Order { server, first, count, session: Session::Kept, close: Close::Rst };
+    let _idle = Fleet::connect(order, &surroundings.master_hex).await?;
+    let master = MasterKey::from_hex(&surroundings.master_hex)?;
+    let publishers = Publishers::connect(server, &master, 0, first).await?;
+    let load = publishers.open_loop(plan.rate_per_second)?;
+    sleep(plan.warm_up).await;
+    publishers.take_delays();
+    sleep(plan.latency_window).await;
+    drop(load);
+    // Messages that are late count, too.
+    publishers.drain().await?;
+    let delays = Delays::of(&publishers.take_delays());
+    drop(publishers);
+    target.finish()?;
+    Ok(Latency { kind, locks, per_second: plan.rate_per_second, delays })
+}

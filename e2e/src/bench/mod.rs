@@ -1,0 +1,30 @@
+//! What `make bench` measures, and how: the broker is a process of its own, its CPU time and its
+//! memory are read from `/proc`, and the load comes from other processes.
+//!
+//! [`idle`]: memory of an idle connection. [`cost`]: CPU time of a message, with few and with many
+//! locks connected. [`storm`]: what others feel while everybody comes or goes at once. [`latency`]:
+//! how long a PUBACK takes. [`report`] puts it together; [`plan`] says how much of each.
+//!
+//! The tools below them: [`target`] starts brokers, [`fleet`] connects locks from a process of its
+//! own, [`publishers`] loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
+//!
+//! Non-guarantee: machines differ and neighbours disturb. What is compared is measured by turns in
+//! one run, what counts is CPU time rather than time on the wall, and medians rather than means.
+
+pub mod report;
+
+pub mod plan;
+
+pub mod cost;
+pub mod idle;
+pub mod latency;
+pub mod storm;
+
+pub mod fleet;
+pub mod probe;
+pub mod publishers;
+pub mod target;
+
+pub mod figures;
+pub mod lock;
+pub mod meter;

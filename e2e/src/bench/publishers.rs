@@ -1,0 +1,291 @@
+//! A fixed number of locks that report with QoS 1, at a fixed rate or as fast as they may.
+//!
+//! At a fixed rate, messages leave when they are due, whatever comes back (open loop), paced by a
+//! thread that does nothing else; a delay counts from when its message was due, so that a broker
+//! that stalls cannot hide the delays of the messages that it held up (coordinated omission).
+//!
+//! Invariant: acknowledgements arrive in the order of the messages, each once; anything else fails
+//! the benchmark.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, ensure};
+use bytes::{Buf, Bytes, BytesMut};
+use hdrhistogram::Histogram;
+use latchline_shared::keys::MasterKey;
+use latchline_shared::message::{Protocol, Qos};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::bench::lock::{self, Session};
+use crate::client::packet::{self, Ack, Packet, Publish};
+use crate::stack::state_topic;
+
+/// Bytes of a report.
+pub const PAYLOAD_BYTES: usize = 300;
+/// Messages of a lock under way in a closed loop.
+pub const WINDOW: usize = 10;
+/// Delays from 1 µs to a minute, with three digits.
+const DELAY_US_MAX: u64 = 60_000_000;
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+const READ_BYTES: usize = 4096;
+
+/// A histogram of delays in microseconds.
+pub fn delays() -> anyhow::Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, DELAY_US_MAX, 3).context("a histogram")
+}
+
+/// Connected locks that publish when told to.
+pub struct Publishers {
+    locks: Vec<Arc<Lock>>,
+    tally: Arc<Tally>,
+    _readers: JoinSet<()>,
+}
+
+/// What they have in common.
+struct Tally {
+    acked: AtomicU64,
+    delays_us: Mutex<Histogram<u64>>,
+    /// Whether an acknowledgement calls for the next message.
+    closed: AtomicBool,
+    /// The first thing that went wrong.
+    failure: Mutex<Option<anyhow::Error>>,
+}
+
+struct Lock {
+    stream: TcpStream,
+    topic: String,
+    outbox: Mutex<Outbox>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    last_id: u16,
+    /// Messages that are not acknowledged, and when they were due.
+    flights: VecDeque<(u16, Instant)>,
+    /// What the socket has not taken yet.
+    unsent: BytesMut,
+}
+
+impl Publishers {
+    /// Connects locks number `first` to `first + count - 1`.
+    pub async fn connect(
+        server: SocketAddr,
+        master: &MasterKey,
+        first: u32,
+        count: u32,
+    ) -> anyhow::Result<Self> {
+        let tally = Arc::new(Tally {
+            acked: AtomicU64::new(0),
+            delays_us: Mutex::new(delays()?),
+            closed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        });
+        let (mut locks, mut readers) = (Vec::new(), JoinSet::new());
+        for number in first..first + count {
+            let stream = lock::open(server, master, number, Session::Clean).await?;
+            let topic = state_topic(&lock::id(number));
+            let lock = Arc::new(Lock { stream, topic, outbox: Mutex::default() });
+            readers.spawn(read(Arc::clone(&lock), Arc::clone(&tally)));
+            locks.push(lock);
+        }
+        Ok(Self { locks, tally, _readers: readers })
+    }
+
+    /// Starts to publish `per_second` messages, all locks in turn.
+    pub fn open_loop(&self, per_second: f64) -> anyhow::Result<OpenLoop> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (locks, tally, stopped) = (self.locks.clone(), Arc::clone(&self.tally), Arc::clone(&stop));
+        let thread = thread::Builder::new().name("pace".to_owned()).spawn(move || {
+            if let Err(error) = pace(&locks, per_second, &stopped) {
+                tally.fail(error);
+            }
+        })?;
+        Ok(OpenLoop { stop, thread: Some(thread) })
+    }
+
+    /// Each lock publishes [`WINDOW`] messages, and one more for each acknowledgement.
+    pub fn closed_loop(&self) -> anyhow::Result<()> {
+        self.tally.closed.store(true, Ordering::Relaxed);
+        let now = Instant::now();
+        self.locks.iter().try_for_each(|lock| (0..WINDOW).try_for_each(|_| lock.publish(now)))
+    }
+
+    /// Ends the closed loop and waits for what is under way.
+    pub async fn drain(&self) -> anyhow::Result<()> {
+        self.tally.closed.store(false, Ordering::Relaxed);
+        let until = Instant::now() + DRAIN_DEADLINE;
+        for lock in &self.locks {
+            while !lock.is_done()? {
+                self.check()?;
+                ensure!(Instant::now() < until, "no acknowledgement within {DRAIN_DEADLINE:?}");
+                sleep(LOOK_EVERY).await;
+            }
+        }
+        self.check()
+    }
+
+    /// Messages acknowledged so far.
+    pub fn acked(&self) -> u64 {
+        self.tally.acked.load(Ordering::Relaxed)
+    }
+
+    /// The delays since the last call.
+    pub fn take_delays(&self) -> Histogram<u64> {
+        let mut delays_us = lock_of(&self.tally.delays_us);
+        let taken = delays_us.clone();
+        delays_us.reset();
+        taken
+    }
+
+    /// Fails if anything went wrong.
+    pub fn check(&self) -> anyhow::Result<()> {
+        lock_of(&self.tally.failure).take().map_or(Ok(()), Err)
+    }
+}
+
+/// A running open loop; it stops when dropped.
+pub struct OpenLoop {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for OpenLoop {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Publishes at a fixed rate until it is stopped.
+fn pace(locks: &[Arc<Lock>], per_second: f64, stop: &AtomicBool) -> anyhow::Result<()> {
+    let started_at = Instant::now();
+    for (number, lock) in (0u32..).zip(locks.iter().cycle()) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let due = started_at + Duration::from_secs_f64(f64::from(number) / per_second);
+        // Nothing, if it is late: then messages follow each other until the time is made good.
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        lock.publish(due)?;
+    }
+    Ok(())
+}
+
+/// Counts acknowledgements until the connection ends.
+async fn read(lock: Arc<Lock>, tally: Arc<Tally>) {
+    if let Err(error) = lock.read(&tally).await {
+        tally.fail(error.context(format!("publisher on {}", lock.topic)));
+    }
+}
+
+impl Lock {
+    /// Sends a message, or keeps it if the socket takes nothing now.
+    fn publish(&self, due: Instant) -> anyhow::Result<()> {
+        let mut outbox = lock_of(&self.outbox);
+        outbox.last_id = outbox.last_id.checked_add(1).unwrap_or(1);
+        let id = outbox.last_id;
+        outbox.flights.push_back((id, due));
+        let message = Publish {
+            topic: self.topic.clone(),
+            payload: payload(),
+            qos: Qos::AtLeastOnce,
+            dup: false,
+            retain: false,
+            id,
+        };
+        outbox.unsent.extend_from_slice(&packet::publish(Protocol::V3, &message));
+        self.flush(&mut outbox)
+    }
+
+    fn flush(&self, outbox: &mut Outbox) -> anyhow::Result<()> {
+        while !outbox.unsent.is_empty() {
+            match self.stream.try_write(&outbox.unsent) {
+                Ok(written) => outbox.unsent.advance(written),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("publish"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything has been sent and acknowledged; sends what is left.
+    fn is_done(&self) -> anyhow::Result<bool> {
+        let mut outbox = lock_of(&self.outbox);
+        self.flush(&mut outbox)?;
+        Ok(outbox.flights.is_empty())
+    }
+
+    async fn read(&self, tally: &Tally) -> anyhow::Result<()> {
+        let mut buffer = BytesMut::new();
+        loop {
+            self.stream.readable().await?;
+            buffer.reserve(READ_BYTES);
+            match self.stream.try_read_buf(&mut buffer) {
+                Ok(0) => return Err(anyhow!("the broker has closed the connection")),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error).context("read"),
+            }
+            let now = Instant::now();
+            while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
+                self.acked(&packet, now, tally)?;
+            }
+        }
+    }
+
+    fn acked(&self, packet: &Packet, now: Instant, tally: &Tally) -> anyhow::Result<()> {
+        let flight = lock_of(&self.outbox).flights.pop_front();
+        let (id, due) = flight.with_context(|| format!("{packet:?} without a message"))?;
+        ensure!(*packet == Packet::Ack { kind: Ack::PubAck, id, code: 0 }, "{packet:?}, not PUBACK {id}");
+        let delay_us = now.saturating_duration_since(due).as_micros() as u64;
+        lock_of(&tally.delays_us).saturating_record(delay_us);
+        tally.acked.fetch_add(1, Ordering::Relaxed);
+        if tally.closed.load(Ordering::Relaxed) {
+            self.publish(now)?;
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn fail(&self, error: anyhow::Error) {
+        lock_of(&self.failure).get_or_insert(error);
+    }
+}
+
+/// A report as the contract has it, with as much beside it as makes it long enough.
+fn payload() -> Bytes {
+    static REPORT: LazyLock<Bytes> = LazyLock::new(|| {
+        let report = r#"{   "process_id": "7802441525528958",   "action": "unlock",   "battery": 83.4,   "lock_state": 1,   "version": 1.1,   "client_id": "10083618796833171","#;
+        let note = PAYLOAD_BYTES - report.len() - r#""note":""}"#.len();
+        format!(r#"{report}"note":"{:.<note$}"}}"#, "").into()
+    });
+    REPORT.clone()
+}
+
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_json_of_the_right_length() {
+        let report: serde_json::Value = serde_json::from_slice(&payload()).unwrap();
+        assert_eq!(report["lock_state"], 1);
+        assert_eq!(payload().len(), PAYLOAD_BYTES);
+    }
+}

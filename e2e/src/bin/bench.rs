@@ -1,0 +1,83 @@
+//! `bench`: measures the broker on this machine and prints a table and JSON; `docs/benchmarks.md`
+//! explains the figures.
+#![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use latchline_e2e::arguments::Key;
+use latchline_e2e::bench::fleet::{Order, hold};
+use latchline_e2e::bench::plan::Plan;
+use latchline_e2e::bench::report::{ALL, Part, measure};
+use latchline_e2e::bench::target::Surroundings;
+use latchline_e2e::kafka::{Choice, Kafka};
+
+/// Measures the broker: memory, CPU time, delays, storms
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Measure only these
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Write the JSON to this file instead of standard output
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Little of everything, to see that it works
+    #[arg(long)]
+    small: bool,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Connect idle locks and hold them (the benchmarks start this themselves)
+    Hold {
+        #[command(flatten)]
+        order: Order,
+        #[command(flatten)]
+        key: Key,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    // Also for what is started from here: mosquitto does not raise its own limit.
+    rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")?;
+    match arguments.action {
+        Some(Action::Hold { order, key }) => hold(order, &key).await,
+        None => tokio::select! {
+            outcome = run(arguments.run) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+    }
+}
+
+async fn run(arguments: Run) -> anyhow::Result<()> {
+    // The broker's work does not depend on which Kafka it is; the simplest disturbs least.
+    let choice = match std::env::var_os("KAFKA") {
+        Some(_) => Choice::of_environment()?,
+        None => Choice::Development,
+    };
+    let kafka = Kafka::start(choice).await?;
+    let surroundings = Surroundings::new(&kafka).await?;
+    let parts = if arguments.only.is_empty() { ALL.to_vec() } else { arguments.only };
+    let plan = if arguments.small { Plan::small() } else { Plan::full() };
+    let report = measure(&parts, kafka.choice().name(), &surroundings, plan).await?;
+    println!("{report}");
+    let json = serde_json::to_string_pretty(&report)?;
+    match arguments.json {
+        Some(path) => std::fs::write(&path, json).with_context(|| format!("write {}", path.display())),
+        None => {
+            println!("{json}");
+            Ok(())
+        }
+    }
+}
