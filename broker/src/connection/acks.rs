@@ -4,7 +4,8 @@
 //! the front of the queue is ever polled: a receipt that settles early waits for those before it,
 //! and only the front wakes the connection.
 //!
-//! Invariant: `bytes` is the sum of the waiting entries' bytes.
+//! Invariant: `bytes` is the sum of the waiting entries' bytes and of what the entries themselves
+//! take, so that no packet, however small, waits for nothing.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -16,6 +17,9 @@ use latchline_shared::fault::Fault;
 use latchline_shared::hook::Refusal;
 use latchline_shared::receipt::Receipt;
 
+/// What an entry takes in the queue.
+pub(super) const ENTRY_BYTES: usize = 128;
+
 /// What is sent when a receipt has settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AckKind {
@@ -25,6 +29,8 @@ pub(super) enum AckKind {
     Puback(NonZeroU16),
     /// PUBREC.
     Pubrec(NonZeroU16),
+    /// PUBREC for a repetition: the message was taken when it came first.
+    PubrecAgain(NonZeroU16),
 }
 
 /// One entry: an acknowledgement, its reason, and what it waits for.
@@ -61,7 +67,7 @@ pub(super) struct AckQueue {
 impl AckQueue {
     /// Appends an entry.
     pub(super) fn push(&mut self, entry: PendingAck) {
-        self.bytes += entry.bytes;
+        self.bytes += entry.bytes + ENTRY_BYTES;
         self.pubacks += usize::from(matches!(entry.kind, AckKind::Puback(_)));
         self.entries.push_back(entry);
     }
@@ -81,7 +87,7 @@ impl AckQueue {
         self.pubacks
     }
 
-    /// Packet ids of the PUBRECs that wait.
+    /// Packet ids of messages that were taken on this connection and whose PUBRECs wait.
     pub(super) fn pubrecs(&self) -> impl Iterator<Item = NonZeroU16> {
         self.entries.iter().filter_map(|entry| match entry.kind {
             AckKind::Pubrec(packet_id) => Some(packet_id),
@@ -102,7 +108,7 @@ impl AckQueue {
         };
         let result = ready!(Pin::new(&mut front.receipt).poll(cx));
         let entry = self.entries.pop_front().expect("the front was just polled");
-        self.bytes -= entry.bytes;
+        self.bytes -= entry.bytes + ENTRY_BYTES;
         self.pubacks -= usize::from(matches!(entry.kind, AckKind::Puback(_)));
         if self.entries.is_empty() {
             // An idle connection holds no buffer.
@@ -130,7 +136,7 @@ mod tests {
         }
         second_slot.settle(Ok(()));
         assert!(queue.poll_next(cx).is_pending(), "the second overtook the first");
-        assert_eq!((queue.bytes(), queue.pubacks()), (20, 2));
+        assert_eq!((queue.bytes(), queue.pubacks()), (2 * (10 + ENTRY_BYTES), 2));
         first_slot.settle(Ok(()));
         for id in [1, 2] {
             let Poll::Ready((entry, Ok(()))) = queue.poll_next(cx) else { panic!("{id} is not ready") };

@@ -49,7 +49,8 @@ impl Connection {
             && !self.session.receive(packet_id)
         {
             // It was published when it came first; behind that in the queue, this PUBREC says so.
-            self.push_ack(PendingAck { kind: ack, ..PendingAck::event(Receipt::settled(), 0) });
+            let kind = AckKind::PubrecAgain(packet_id);
+            self.push_ack(PendingAck { kind, ..PendingAck::event(Receipt::settled(), 0) });
             return Ok(());
         }
         let received_at = Instant::now();
@@ -121,7 +122,7 @@ impl Connection {
     fn check_receive_max(&self, ack: AckKind) -> Result<(), End> {
         let open = self.acks.pubacks() + self.session.received_now();
         let counts = match ack {
-            AckKind::None => false,
+            AckKind::None | AckKind::PubrecAgain(_) => false,
             AckKind::Puback(_) => true,
             AckKind::Pubrec(packet_id) => !self.session.is_received_now(packet_id),
         };

@@ -195,6 +195,10 @@ impl Connection {
             AckKind::None => Ok(()),
             AckKind::Puback(packet_id) => self.send(Outgoing::Puback(ack(packet_id))),
             AckKind::Pubrec(packet_id) => self.send(Outgoing::Pubrec(ack(packet_id))),
+            // If the first could not be stored, its PUBREC has said so, and this one must not say
+            // otherwise.
+            AckKind::PubrecAgain(packet_id) if !self.session.has_received(packet_id) => Ok(()),
+            AckKind::PubrecAgain(packet_id) => self.send(Outgoing::Pubrec(ack(packet_id))),
         }
     }
 
@@ -203,7 +207,7 @@ impl Connection {
     fn not_stored(&mut self, kind: AckKind, fault: &Fault) -> Result<(u8, Option<&'static str>), End> {
         match kind {
             AckKind::None => self.broker.metrics.dropped("record_not_stored"),
-            AckKind::Puback(_) | AckKind::Pubrec(_) => {
+            AckKind::Puback(_) | AckKind::Pubrec(_) | AckKind::PubrecAgain(_) => {
                 self.broker.metrics.publish_faulted.inc();
             }
         }

@@ -80,6 +80,11 @@ impl Session {
         self.received.get(&packet_id) == Some(&true)
     }
 
+    /// Whether a QoS 2 message with this packet id was taken and not yet released.
+    pub fn has_received(&self, packet_id: NonZeroU16) -> bool {
+        self.received.contains_key(&packet_id)
+    }
+
     /// Takes the packet id of a QoS 2 PUBLISH. `false`: it is a repetition and must not be
     /// published again.
     pub fn receive(&mut self, packet_id: NonZeroU16) -> bool {
