@@ -23,8 +23,19 @@ pub struct Receipt(State);
 #[derive(Debug)]
 enum State {
     Settled(Result<(), Fault>),
-    Open(Arc<Slot>),
+    Open(Waiting),
     All(Vec<Receipt>),
+}
+
+/// The receiving end of a [`Slot`]: who drops it waits no more.
+#[derive(Debug)]
+struct Waiting(Arc<Slot>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // A waker keeps its task's memory; without this, as long as the record is not stored.
+        let _waker = self.0.lock().waker.take();
+    }
 }
 
 impl Receipt {
@@ -45,7 +56,7 @@ impl Receipt {
     pub fn open(parts: u32) -> (Self, Arc<Slot>) {
         assert!(parts > 0, "a receipt of no parts never settles");
         let slot = Arc::new(Slot(Mutex::new(Inner { parts, fault: None, waker: None, permit: None })));
-        (Self(State::Open(Arc::clone(&slot))), slot)
+        (Self(State::Open(Waiting(Arc::clone(&slot)))), slot)
     }
 
     /// Ready when both are; the first fault wins.
@@ -70,7 +81,7 @@ impl Receipt {
     pub fn hold(&mut self, permit: Permit) {
         match &mut self.0 {
             State::Settled(_) => {}
-            State::Open(slot) => {
+            State::Open(Waiting(slot)) => {
                 let mut inner = slot.lock();
                 if inner.parts > 0 {
                     inner.permit = Some(permit);
@@ -93,7 +104,7 @@ impl Future for Receipt {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Settled(result) => Poll::Ready(result.clone()),
-            State::Open(slot) => slot.poll(cx),
+            State::Open(Waiting(slot)) => slot.poll(cx),
             State::All(all) => {
                 for receipt in all.iter_mut() {
                     match Pin::new(receipt).poll(cx) {
@@ -158,6 +169,8 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+
     use super::*;
     use crate::budget::Budget;
 
@@ -193,6 +206,23 @@ mod tests {
         assert!(poll(&mut both).is_pending());
         second_slot.settle(Err(Fault::transient("no")));
         assert!(matches!(poll(&mut both), Poll::Ready(Err(_))));
+    }
+
+    #[test]
+    fn who_does_not_wait_any_more_is_forgotten() {
+        struct Nobody;
+
+        impl Wake for Nobody {
+            fn wake(self: Arc<Self>) {}
+        }
+
+        let nobody = Arc::new(Nobody);
+        let waker = Waker::from(Arc::clone(&nobody));
+        let (mut receipt, _slot) = Receipt::open(1);
+        assert!(Pin::new(&mut receipt).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(Arc::strong_count(&nobody), 3);
+        drop(receipt);
+        assert_eq!(Arc::strong_count(&nobody), 2);
     }
 
     #[test]

@@ -224,6 +224,7 @@ fn connected(
     let mut connection = Connection {
         acks: AckQueue::default(),
         events: AckQueue::default(),
+        place: broker.budget.place(),
         aliases: None,
         alias_max_out: connect.topic_alias_max.min(limits.topic_alias_max),
         wants_reasons: connect.request_problem_info,

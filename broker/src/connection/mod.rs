@@ -35,6 +35,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use latchline_shared::budget::Place;
 use latchline_shared::message::Client;
 use tokio::time::Sleep;
 
@@ -82,6 +83,8 @@ struct Connection {
     acks: AckQueue,
     /// Records of what happened here, which nobody waits for.
     events: AckQueue,
+    /// Where it waits for room in everybody's budget.
+    place: Place,
     /// Topic aliases, once one is used.
     aliases: Option<Box<Aliases>>,
     /// The client's Topic Alias Maximum, capped by ours.
@@ -322,7 +325,7 @@ impl Connection {
     }
 
     /// Whether the next packet may be taken; if not, the cause, and a wake-up is on its way.
-    fn may_read(&self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+    fn may_read(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
         let bytes_max = self.broker.limits.inflight_bytes_per_connection;
         if self.bytes_in_flight() >= bytes_max {
             Err("connection_bytes")
@@ -334,7 +337,7 @@ impl Connection {
             Err("output")
         } else if self.draining_until.is_some() {
             Err("shutdown")
-        } else if self.broker.budget.poll_room(cx).is_pending() {
+        } else if self.place.poll_room(cx).is_pending() {
             Err("total_bytes")
         } else {
             Ok(())

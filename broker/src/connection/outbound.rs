@@ -21,12 +21,12 @@ use crate::session::outbound::{Entry, Phase};
 impl Connection {
     /// Whether a delivery may be sent now; if not, a wake-up is on its way. Where deliveries are
     /// recorded, they are bounded like what is received.
-    pub(super) fn may_deliver(&self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn may_deliver(&mut self, cx: &mut Context<'_>) -> bool {
         self.session.outbound.has_room()
             && !self.wire.is_output_high()
             && self.bytes_in_flight() < self.broker.limits.inflight_bytes_per_connection
             && self.draining_until.is_none()
-            && (!self.broker.chain.wants(Call::MessageDeliver) || self.broker.budget.poll_room(cx).is_ready())
+            && (!self.broker.chain.wants(Call::MessageDeliver) || self.place.poll_room(cx).is_ready())
     }
 
     /// Sends again what an earlier connection did not complete, then retained messages; whether
