@@ -123,15 +123,20 @@ impl Broker {
 
     fn route(&self, publisher: Option<SessionKey>, message: Message) -> Vec<(Arc<Mailbox>, Delivery)> {
         let mut matches = Vec::new();
-        self.router.matches(&message.topic, publisher, &mut matches);
-        if matches.is_empty() && !message.retain {
-            return Vec::new();
+        if !message.retain {
+            self.router.matches(&message.topic, publisher, &mut matches);
+            if matches.is_empty() {
+                return Vec::new();
+            }
         }
         let message = Arc::new(detached(message));
-        if message.retain
-            && let Err(cause) = self.router.retained.set(Arc::clone(&message))
-        {
-            self.metrics.dropped(cause);
+        if message.retain {
+            // Ordering: kept first, so that who subscribes at this moment may get the message twice,
+            // but never not at all.
+            if let Err(cause) = self.router.retained.set(Arc::clone(&message)) {
+                self.metrics.dropped(cause);
+            }
+            self.router.matches(&message.topic, publisher, &mut matches);
         }
         let mut full = Vec::new();
         for receiver in matches {
