@@ -134,7 +134,26 @@ pub struct Message {
     pub expiry: Option<Duration>,
 }
 
+impl Properties {
+    /// Bytes that they take in memory. A user property of a few bytes on the wire takes many times
+    /// that, so what is bounded in bytes must count them.
+    pub fn bytes(&self) -> usize {
+        let text = |text: &Option<ByteString>| text.as_ref().map_or(0, |text| text.len());
+        let pairs = self.user.iter().map(|pair| size_of_val(pair) + pair.0.len() + pair.1.len());
+        size_of::<Self>()
+            + text(&self.content_type)
+            + text(&self.response_topic)
+            + self.correlation_data.as_ref().map_or(0, Bytes::len)
+            + pairs.sum::<usize>()
+    }
+}
+
 impl Message {
+    /// Bytes of topic, payload and properties.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.as_deref().map_or(0, Properties::bytes)
+    }
+
     /// How long the message may still be delivered: `None` without expiry, `Some(None)` once it
     /// has expired.
     pub fn remaining(&self, now: Instant) -> Option<Option<Duration>> {

@@ -239,17 +239,5 @@ fn copy_text(text: &ByteString) -> ByteString {
 }
 
 fn bytes(message: &Message) -> usize {
-    let properties = message.properties.as_deref().map_or(0, |properties| {
-        let text = |text: &Option<ByteString>| text.as_ref().map_or(0, |text| text.len());
-        let user = properties
-            .user
-            .iter()
-            .map(|(name, value)| size_of_val(&(name, value)) + name.len() + value.len());
-        text(&properties.content_type)
-            + text(&properties.response_topic)
-            + properties.correlation_data.as_ref().map_or(0, Bytes::len)
-            + user.sum::<usize>()
-            + size_of::<Properties>()
-    });
-    message.topic.len() + message.payload.len() + message.from.len() + properties + OVERHEAD_BYTES
+    message.bytes() + message.from.len() + OVERHEAD_BYTES
 }

@@ -21,9 +21,44 @@ pub struct Delivery {
 impl Delivery {
     /// Bytes that the delivery counts for in queue bounds.
     pub fn bytes(&self) -> usize {
-        self.message.topic.len() + self.message.payload.len() + Self::OVERHEAD_BYTES
+        self.message.bytes() + Self::OVERHEAD_BYTES
     }
 
-    /// What a queued delivery takes beside its topic and payload.
+    /// What a queued delivery takes beside its message's bytes.
     pub const OVERHEAD_BYTES: usize = 160;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use latchline_shared::message::{MessageId, Properties};
+
+    use super::*;
+
+    #[test]
+    fn user_properties_count() {
+        let user = vec![("a".into(), "b".into()); 1_000];
+        let message = Message {
+            mid: MessageId(1),
+            from: "publisher".into(),
+            topic: "t".into(),
+            payload: Bytes::new(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            dup: false,
+            packet_id: None,
+            properties: Some(Box::new(Properties { user, ..Properties::default() })),
+            received_at: Instant::now(),
+            expiry: None,
+        };
+        let delivery = Delivery {
+            message: Arc::new(message),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            subscription_ids: SmallVec::new(),
+        };
+        assert!(delivery.bytes() > 1_000 * 64, "{}", delivery.bytes());
+    }
 }

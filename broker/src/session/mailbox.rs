@@ -32,7 +32,7 @@ pub struct SessionKey(pub u64);
 pub struct QueueLimits {
     /// Deliveries.
     pub messages_max: usize,
-    /// Bytes of topics and payloads, with what a queued delivery takes beside them.
+    /// Bytes of topics, payloads and properties, with what a queued delivery takes beside them.
     pub bytes_max: usize,
 }
 
