@@ -206,7 +206,7 @@ impl Broker {
     pub fn abandon(&self, mailbox: Arc<Mailbox>) {
         self.metrics.connections.dec();
         self.metrics.dropped("connection_panic");
-        self.registry.end(mailbox.client_id());
+        self.registry.end(&mailbox);
         self.clean_up(Ended { session: Session::new(0), mailbox, will: None });
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use latchline_shared::message::Protocol;
 
-use super::Connection;
+use super::{Connection, EVENT_BYTES};
 use super::end::{End, WillFate};
 use super::wire::Wire;
 use crate::packet::types::{Disconnect, Outgoing, Will};
@@ -24,7 +24,8 @@ impl Connection {
                 let _too_large = self.wire.send(packet);
             }
         }
-        let receipt = self.broker.chain.client_disconnected(&self.client, end.reason);
+        let mut receipt = self.broker.chain.client_disconnected(&self.client, end.reason);
+        receipt.hold(self.broker.budget.take(EVENT_BYTES));
         self.broker.settle_unattended(receipt, "disconnected_not_stored");
         self.broker.metrics.connections.dec();
         let will = self.will.take().filter(|_| end.will == WillFate::Publish);
@@ -44,9 +45,12 @@ impl Connection {
         let qos0 = self.session.park() + self.mailbox.set_offline();
         broker.metrics.dropped_many("offline_qos0", qos0 as u64);
         if self.session_expiry_s == 0 {
-            let will = will.map(|will| (self.client.clone(), will));
-            broker.registry.end(&self.client.id);
-            broker.clean_up(Ended { session: self.session, mailbox: self.mailbox, will });
+            // Ordering: before the client's next connection can say that it is back.
+            if let Some(will) = will {
+                broker.publish_will(&self.client, *will);
+            }
+            broker.registry.end(&self.mailbox);
+            broker.clean_up(Ended { session: self.session, mailbox: self.mailbox, will: None });
             return self.wire;
         }
         let now = Instant::now();

@@ -12,7 +12,7 @@ use latchline_shared::hook::{self, Access, Call, Refusal};
 use latchline_shared::message::{Client, Protocol, Sequence};
 use tokio::time::timeout_at;
 
-use super::Connection;
+use super::{Connection, EVENT_BYTES};
 use super::acks::AckQueue;
 use super::wire::Wire;
 use crate::broker::Broker;
@@ -21,9 +21,6 @@ use crate::packet::decode::DecodeError;
 use crate::packet::types::{Connack, Connect, Incoming, Outgoing, reason};
 use crate::registry::{AttachError, Attached};
 use crate::session::mailbox::Signal;
-
-/// What a connected event counts for while it waits for storage.
-const EVENT_BYTES: usize = 1024;
 
 /// Why there is no connection.
 enum Failure {
@@ -124,7 +121,8 @@ async fn admit(
         return Err(Refusal { reason_code: reason::CLIENT_ID_NOT_VALID, cause }.into());
     }
     // Room for the records of this connection's beginning and end comes before the connection.
-    if broker.chain.wants(Call::ClientConnected) && broker.budget.is_exhausted() {
+    let has_events = [Call::ClientConnected, Call::ClientDisconnected].map(|call| broker.chain.wants(call));
+    if has_events.contains(&true) && broker.budget.is_exhausted() {
         return Err(Refusal { reason_code: reason::SERVER_BUSY, cause: "total_bytes" }.into());
     }
     let client = authenticate(broker, &connect, peer, common_name).await?;

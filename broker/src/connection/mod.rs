@@ -51,6 +51,9 @@ use end::End;
 use transport::Transport;
 use wire::Wire;
 
+/// What an event without a message counts for while it waits for storage.
+const EVENT_BYTES: usize = 1024;
+
 /// Serves one client from its first byte to its last.
 ///
 /// `deadline` is the time by which CONNECT must have arrived, and `common_name` that of a verified

@@ -7,16 +7,13 @@ use latchline_shared::hook::{Access, Call};
 use latchline_shared::topic;
 use smallvec::SmallVec;
 
-use super::Connection;
+use super::{Connection, EVENT_BYTES};
 use super::end::End;
 use crate::packet::types::{
     Outgoing, RetainHandling, Suback, Subscribe, SubscribeFilter, Unsubscribe, reason,
 };
 use crate::router::{LEVELS_MAX, Subscription, levels};
 use crate::session::delivery::Delivery;
-
-/// What an event without a message counts for while it waits for storage.
-const EVENT_BYTES: usize = 1024;
 
 impl Connection {
     pub(super) fn handle_subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {

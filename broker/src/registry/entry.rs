@@ -7,7 +7,7 @@ use latchline_shared::message::Client;
 
 use crate::packet::types::Will;
 use crate::session::Session;
-use crate::session::mailbox::Mailbox;
+use crate::session::mailbox::{Mailbox, SessionKey};
 
 /// A client's session.
 pub(super) enum Entry {
@@ -80,6 +80,13 @@ pub struct Status {
 }
 
 impl Entry {
+    pub(super) fn key(&self) -> SessionKey {
+        match self {
+            Self::Online { mailbox, .. } => mailbox.key(),
+            Self::Parked(parked) => parked.mailbox.key(),
+        }
+    }
+
     pub(super) fn status(&self) -> Status {
         match self {
             Self::Online { mailbox, client } => Status {

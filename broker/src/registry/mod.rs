@@ -203,11 +203,17 @@ impl Registry {
         shard.let_go.notify_waiters();
     }
 
-    /// Lets go of a session whose connection is over, and forgets it.
-    pub fn end(&self, client_id: &ByteString) {
-        let shard = self.shard(client_id);
-        if lock(&shard.sessions).remove(client_id).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+    /// Lets go of a session whose connection is over, and forgets it. The client's next session, if
+    /// there is one already, stays.
+    pub fn end(&self, mailbox: &Mailbox) {
+        let shard = self.shard(mailbox.client_id());
+        {
+            let mut sessions = lock(&shard.sessions);
+            let is_it = sessions.get(mailbox.client_id()).is_some_and(|entry| entry.key() == mailbox.key());
+            if is_it {
+                sessions.remove(mailbox.client_id());
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         shard.let_go.notify_waiters();
     }
