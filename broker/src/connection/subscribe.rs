@@ -7,8 +7,8 @@ use latchline_shared::hook::{Access, Call};
 use latchline_shared::topic;
 use smallvec::SmallVec;
 
-use super::{Connection, EVENT_BYTES};
 use super::end::End;
+use super::{Connection, EVENT_BYTES};
 use crate::packet::types::{
     Outgoing, RetainHandling, Suback, Subscribe, SubscribeFilter, Unsubscribe, reason,
 };
@@ -19,11 +19,27 @@ impl Connection {
     pub(super) fn handle_subscribe(&mut self, subscribe: Subscribe) -> Result<(), End> {
         let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
         let mut replay = Vec::new();
+        // The same filter again and again takes no subscription, but makes work each time. Nobody needs
+        // more than all of them, and all of them anew.
+        let mut left = self.broker.limits.subscriptions_max.saturating_mul(2);
         for filter in &subscribe.filters {
-            let code = match self.subscribe_one(filter, subscribe.subscription_id, &mut replay) {
-                Ok(()) => filter.qos.level(),
+            let outcome = if left > 0 {
+                self.subscribe_one(filter, subscribe.subscription_id, &mut replay)
+            } else {
+                Err((reason::QUOTA_EXCEEDED, "subscriptions_max"))
+            };
+            let code = match outcome {
+                Ok(()) => {
+                    left -= 1;
+                    filter.qos.level()
+                }
                 Err((code, cause)) => {
-                    tracing::debug!(client = %self.client.id, filter = %filter.filter, cause, "subscribe refused");
+                    tracing::debug!(
+                        client = &*self.client.id,
+                        filter = &*filter.filter,
+                        cause,
+                        "subscribe refused"
+                    );
                     self.broker.metrics.refused(cause);
                     code
                 }
@@ -31,7 +47,8 @@ impl Connection {
             reason_codes.push(code);
         }
         self.send(Outgoing::Suback(Suback { packet_id: subscribe.packet_id, reason_codes }))?;
-        self.queue_replay(replay);
+        // Behind the SUBACK.
+        self.session.replay.extend(replay);
         Ok(())
     }
 
@@ -88,6 +105,9 @@ impl Connection {
         Ok(())
     }
 
+    /// Retained messages have a queue of their own: there may be more of them than the mailbox has
+    /// room for, and nobody else pushes into it. It is bounded before they are looked for, so that a
+    /// client that asks for them over and over does not make work.
     fn collect_retained(
         &self,
         filter: &str,
@@ -95,10 +115,17 @@ impl Connection {
         id: Option<u32>,
         replay: &mut Vec<Delivery>,
     ) {
-        for message in self.broker.router.retained.matching(filter, Instant::now()) {
-            if wanted.no_local && message.from == self.client.id {
-                continue;
-            }
+        let queued = self.session.replay.len() + replay.len();
+        let room = self.broker.limits.retained_messages_max.saturating_sub(queued);
+        if room == 0 {
+            self.broker.metrics.dropped("retained_replay_full");
+            return;
+        }
+        let mut matching = self.broker.router.retained.matching(filter, Instant::now());
+        matching.retain(|message| !wanted.no_local || message.from != self.client.id);
+        let dropped = matching.len().saturating_sub(room);
+        self.broker.metrics.dropped_many("retained_replay_full", dropped as u64);
+        for message in matching.into_iter().take(room) {
             replay.push(Delivery {
                 qos: message.qos.min(wanted.qos),
                 retain: true,
@@ -106,15 +133,6 @@ impl Connection {
                 message,
             });
         }
-    }
-
-    /// Queues retained messages behind the SUBACK. They have a queue of their own: there may be more
-    /// of them than the mailbox has room for, and nobody else pushes into it.
-    fn queue_replay(&mut self, replay: Vec<Delivery>) {
-        let room = self.broker.limits.retained_messages_max.saturating_sub(self.session.replay.len());
-        let dropped = replay.len().saturating_sub(room);
-        self.broker.metrics.dropped_many("retained_replay_full", dropped as u64);
-        self.session.replay.extend(replay.into_iter().take(room));
     }
 
     pub(super) fn handle_unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), End> {
