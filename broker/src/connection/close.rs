@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use latchline_shared::message::Protocol;
 
-use super::{Connection, EVENT_BYTES};
 use super::end::{End, WillFate};
 use super::wire::Wire;
+use super::{Connection, EVENT_BYTES};
 use crate::packet::types::{Disconnect, Outgoing, Will};
 use crate::registry::{Ended, Parked};
 

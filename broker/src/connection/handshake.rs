@@ -12,9 +12,9 @@ use latchline_shared::hook::{self, Access, Call, Refusal};
 use latchline_shared::message::{Client, Protocol, Sequence};
 use tokio::time::timeout_at;
 
-use super::{Connection, EVENT_BYTES};
 use super::acks::AckQueue;
 use super::wire::Wire;
+use super::{Connection, EVENT_BYTES};
 use crate::broker::Broker;
 use crate::hooks::identity;
 use crate::packet::decode::DecodeError;

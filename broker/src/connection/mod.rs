@@ -51,6 +51,10 @@ use end::End;
 use transport::Transport;
 use wire::Wire;
 
+/// How long a connection that is never idle works before others have their turn. The runtime's own
+/// measure counts reads, and what one read brings may be for ten thousand receivers.
+const SLICE: Duration = Duration::from_millis(2);
+
 /// What an event without a message counts for while it waits for storage.
 const EVENT_BYTES: usize = 1024;
 
@@ -123,9 +127,14 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let slice_end = Instant::now() + SLICE;
         loop {
-            match self.turn(cx) {
-                Ok(true) => {}
+            match self.turn(cx, slice_end) {
+                Ok(true) if Instant::now() < slice_end => {}
+                Ok(true) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(false) => return Poll::Pending,
                 Err(end) => return Poll::Ready(end),
             }
@@ -133,14 +142,14 @@ impl Connection {
     }
 
     /// Does what can be done now; whether anything was.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn turn(&mut self, cx: &mut Context<'_>, slice_end: Instant) -> Result<bool, End> {
         // Ordering: what is on its way out goes before new input, so that a client that floods us
         // cannot starve its own acknowledgements.
         let mut did = self.take_mail(cx)?;
         did |= self.push_stalled(cx);
         did |= self.send_acks(cx)?;
         did |= self.flush(cx)?;
-        did |= self.read(cx)?;
+        did |= self.read(cx, slice_end)?;
         self.check_clock(cx)?;
         Ok(did)
     }
@@ -237,7 +246,7 @@ impl Connection {
     }
 
     /// Takes what the client has sent, first what had to wait; whether there was anything.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+    fn read(&mut self, cx: &mut Context<'_>, slice_end: Instant) -> Result<bool, End> {
         if let Err(cause) = self.may_read(cx) {
             if !std::mem::replace(&mut self.paused, true) {
                 self.broker.metrics.paused(cause);
@@ -249,7 +258,7 @@ impl Connection {
             self.last_packet_at = Instant::now();
             self.partial_since = None;
         }
-        if let Some(did) = self.take_deferred(cx)? {
+        if let Some(did) = self.take_deferred(cx, slice_end)? {
             return Ok(did);
         }
         loop {
@@ -260,7 +269,7 @@ impl Connection {
                     did = true;
                 }
                 self.handle_or_defer(packet)?;
-                if self.may_read(cx).is_err() {
+                if self.may_read(cx).is_err() || Instant::now() >= slice_end {
                     return Ok(true);
                 }
             }
@@ -295,9 +304,10 @@ impl Connection {
 
     /// Takes the turn of what had to wait. Some: nothing more may be read now, and whether anything
     /// was done.
-    fn take_deferred(&mut self, cx: &mut Context<'_>) -> Result<Option<bool>, End> {
+    fn take_deferred(&mut self, cx: &mut Context<'_>, slice_end: Instant) -> Result<Option<bool>, End> {
         let mut did = false;
         while self.stalled.is_empty()
+            && (!did || Instant::now() < slice_end)
             && self.may_read(cx).is_ok()
             && let Some(packet) = self.deferred.as_mut().and_then(|deferred| deferred.pop())
         {
