@@ -135,6 +135,7 @@ impl Mailbox {
     pub fn set_online(&self) {
         let mut inner = self.lock();
         inner.signal = None;
+        inner.lagging = false;
         self.online.store(true, Ordering::Release);
     }
 
