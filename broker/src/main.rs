@@ -66,7 +66,10 @@ async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::
     shutdown.requested().await;
     server.stop().await;
     if let Some(bridge) = bridge {
-        bridge.flush(config.limits.shutdown_deadline).await;
+        let unstored = bridge.flush(config.limits.shutdown_deadline).await;
+        if unstored > 0 {
+            tracing::warn!(records = unstored, "records were not stored, nor their messages acknowledged");
+        }
     }
     Ok(())
 }
