@@ -40,7 +40,7 @@ fn disconnect_revoked(server: &Server, access: &AccessControl) {
     let registry = &server.broker.registry;
     for client in registry.online() {
         if access.is_revoked(&client) {
-            tracing::info!(client = %client.id, "disconnected: credentials revoked");
+            tracing::info!(client = &*client.id, "disconnected: credentials revoked");
             registry.signal(&client.id, Signal::Kick);
         }
     }

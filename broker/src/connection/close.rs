@@ -13,7 +13,7 @@ use crate::registry::{Ended, Parked};
 
 impl Connection {
     pub(super) async fn close(mut self, end: End) {
-        tracing::debug!(client = %self.client.id, peer = %self.client.peer, reason = end.reason, detail = %end.detail, "disconnected");
+        tracing::debug!(client = &*self.client.id, peer = %self.client.peer, reason = end.reason, detail = %end.detail, "disconnected");
         if let Some((reason_code, text)) = end.tell {
             self.broker.metrics.disconnected(reason_code);
             if self.client.protocol == Protocol::V5 {

@@ -247,7 +247,7 @@ fn connected(
     if connection.wire.send(Outgoing::Connack(Box::new(connack))).is_err() {
         connection.broker.metrics.dropped("answer_too_large");
     }
-    tracing::debug!(client = %connection.client.id, peer = %connection.client.peer, role = %connection.client.role, "connected");
+    tracing::debug!(client = &*connection.client.id, peer = %connection.client.peer, role = %connection.client.role, "connected");
     if connection.broker.stopping.load(Ordering::SeqCst) {
         // The signal to all may have come before this session was there.
         connection.mailbox.signal(Signal::Shutdown);

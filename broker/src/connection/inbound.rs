@@ -142,7 +142,7 @@ impl Connection {
     /// Tells the publisher that its message was refused: by reason code where the protocol has one,
     /// else by ending the connection.
     fn refuse(&mut self, ack: AckKind, refusal: Refusal, receipt: Receipt) -> Result<(), End> {
-        tracing::debug!(client = %self.client.id, cause = refusal.cause, "publish refused");
+        tracing::debug!(client = &*self.client.id, cause = refusal.cause, "publish refused");
         if let AckKind::Pubrec(packet_id) = ack {
             self.session.release(packet_id);
         }

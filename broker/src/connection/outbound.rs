@@ -211,7 +211,7 @@ impl Connection {
                 self.broker.metrics.publish_faulted.inc();
             }
         }
-        tracing::debug!(client = %self.client.id, error = %fault, "a record was not stored");
+        tracing::debug!(client = &*self.client.id, error = %fault, "a record was not stored");
         if let AckKind::Pubrec(packet_id) = kind {
             self.session.release(packet_id);
         }

@@ -3,6 +3,7 @@
 //! What a client sends and what the broker sends are two enums, so that nobody can handle a packet
 //! that cannot come. Fields that only MQTT 5 has are empty on 3.1.1.
 
+use std::fmt;
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
@@ -62,7 +63,7 @@ pub enum Outgoing {
 }
 
 /// CONNECT (MQTT 5, section 3.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
     /// Protocol version.
     pub protocol: Protocol,
@@ -90,6 +91,17 @@ pub struct Connect {
     pub request_problem_info: bool,
     /// Authentication Method: enhanced authentication is wanted.
     pub auth_method: Option<ByteString>,
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the password, and not the will, whose payload is the client's own affair.
+        f.debug_struct("Connect")
+            .field("protocol", &self.protocol)
+            .field("client_id", &self.client_id)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The will in a CONNECT (MQTT 5, section 3.1.3.2).
