@@ -26,6 +26,9 @@ mod subscribe;
 pub mod transport;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
