@@ -298,7 +298,9 @@ impl Connection {
     }
 
     fn handle_or_defer(&mut self, packet: Incoming) -> Result<(), End> {
-        if self.stalled.is_empty() || Deferred::is_urgent(&packet) {
+        // Ordering: also while earlier packets wait for their turn for any other reason.
+        let is_its_turn = self.stalled.is_empty() && self.deferred.is_none();
+        if is_its_turn || Deferred::is_urgent(&packet) {
             return self.handle(packet);
         }
         self.deferred.get_or_insert_default().push(packet);
