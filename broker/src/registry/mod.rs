@@ -20,7 +20,7 @@ use bytestring::ByteString;
 use latchline_shared::kit::clock;
 use latchline_shared::message::Client;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::session::Session;
 use crate::session::mailbox::{Mailbox, QueueLimits, SessionKey, Signal};
@@ -132,6 +132,8 @@ impl Registry {
         window: u16,
     ) -> Result<Attached, AttachError> {
         let mut taken_over = false;
+        // For all rounds together: others of the shard let go all the time.
+        let deadline = Instant::now() + LET_GO_TIMEOUT;
         loop {
             let shard = self.shard(&client.id);
             let mut let_go = std::pin::pin!(shard.let_go.notified());
@@ -143,7 +145,7 @@ impl Registry {
                 Attempt::Taken(client) => client,
             };
             taken_over = true;
-            timeout(LET_GO_TIMEOUT, let_go).await.map_err(|_elapsed| AttachError::Busy)?;
+            timeout_at(deadline.into(), let_go).await.map_err(|_elapsed| AttachError::Busy)?;
         }
     }
 
