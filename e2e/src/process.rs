@@ -15,13 +15,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
 /// How often a condition outside this process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The kernel stops a process when its threads next run, which takes a while on a busy machine.
+const PAUSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running child process.
 #[derive(Debug)]
@@ -137,9 +139,16 @@ impl Process {
         ))
     }
 
-    /// Sends SIGSTOP: its sockets stay open and nobody answers.
-    pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::SIGSTOP)
+    /// Sends SIGSTOP and waits until every thread stands still: its sockets stay open and nobody
+    /// answers.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let until = Instant::now() + PAUSE_DEADLINE;
+        while !self.stands_still()? {
+            ensure!(Instant::now() < until, "{} does not stand still after {PAUSE_DEADLINE:?}", self.name);
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Sends SIGCONT.
@@ -170,6 +179,19 @@ impl Process {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    fn stands_still(&self) -> anyhow::Result<bool> {
+        let folder = format!("/proc/{}/task", self.id());
+        for thread in std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
+            // A thread that has ended meanwhile does nothing either.
+            let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+            if state.is_some_and(|state| !state.starts_with('T')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -239,6 +261,23 @@ mod tests {
         process.signal(Signal::SIGTERM).unwrap();
         let error = process.wait(Duration::from_millis(100)).await.unwrap_err();
         assert!(error.to_string().contains("shell has not ended"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn stands_still_in_a_pause() {
+        let process = shell("while :; do echo tick; sleep 0.001; done");
+        while process.output().lines().is_empty() {
+            sleep(LOOK_EVERY).await;
+        }
+        process.pause().await.unwrap();
+        let before = process.cpu_time().unwrap();
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(process.cpu_time().unwrap(), before);
+        process.resume().unwrap();
+        let lines = process.output().lines().len();
+        while process.output().lines().len() <= lines {
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     #[tokio::test]

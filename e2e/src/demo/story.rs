@@ -128,7 +128,7 @@ impl<'a> Story<'a> {
         heading("7  Kafka stands still");
         say(&format!("For {} s it takes connections and answers nothing.", STANDSTILL.as_secs()));
         let (mut client, _) = self.stack.connect_lock(TIMED_LOCK, Protocol::V3).await?;
-        self.stack.kafka.go_silent()?;
+        self.stack.kafka.go_silent().await?;
         let sent_at = Instant::now();
         let report = format!(
             r#"{{"process_id":"1","action":"report","battery":50.0,"lock_state":0,"version":1.1,"client_id":"{TIMED_LOCK}"}}"#

@@ -87,8 +87,8 @@ impl Apache {
     }
 
     /// Makes it a black hole (SIGSTOP).
-    pub fn pause(&self) -> anyhow::Result<()> {
-        self.running()?.pause()
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        self.running()?.pause().await
     }
 
     /// Ends the pause (SIGCONT).

@@ -147,9 +147,9 @@ impl Kafka {
     }
 
     /// Makes it a black hole: it accepts connections and requests, and answers nothing.
-    pub fn go_silent(&self) -> anyhow::Result<()> {
+    pub async fn go_silent(&self) -> anyhow::Result<()> {
         match self {
-            Self::Apache(apache) => apache.pause(),
+            Self::Apache(apache) => apache.pause().await,
             Self::Development(development) => development.go_silent(),
             Self::External(_) => bail!("a Kafka of somebody else is not silenced"),
         }

@@ -45,7 +45,7 @@ async fn check(kafka: &mut Kafka) {
         ("stream", Some("lock-1"), "test", 0)
     );
 
-    kafka.go_silent().unwrap();
+    kafka.go_silent().await.unwrap();
     let waiting = tokio::time::timeout(Duration::from_millis(300), store(&producer, "2")).await;
     assert!(waiting.is_err(), "nobody answers");
     kafka.answer_again().unwrap();
@@ -75,7 +75,7 @@ async fn apache_kafka_keeps_what_it_stored_through_pause_stop_and_kill() {
     check(&mut kafka).await;
     let Kafka::Apache(apache) = &mut kafka else { unreachable!() };
     apache.kill().unwrap();
-    assert!(apache.pause().is_err(), "there is nothing to pause");
+    assert!(apache.pause().await.is_err(), "there is nothing to pause");
     apache.start().await.unwrap();
     kafka.create_stream("stream", 3).await.expect("that it is there already is not an error");
     assert_eq!(values_until(&kafka, "4").await, ["1", "2", "3", "4"]);

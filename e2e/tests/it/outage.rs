@@ -83,7 +83,7 @@ async fn check(kafka: Kafka, outage: Outage) {
 async fn begin(kafka: &mut Kafka, outage: Outage) {
     match outage {
         Outage::Refused => kafka.go_down().await.unwrap(),
-        Outage::BlackHole => kafka.go_silent().unwrap(),
+        Outage::BlackHole => kafka.go_silent().await.unwrap(),
     }
 }
 

@@ -37,7 +37,7 @@ async fn lockctl_commands_the_locks_of_locksim() {
         "{records}"
     );
 
-    locks.pause().unwrap();
+    locks.pause().await.unwrap();
     locks.kill();
     locks = start_locks(&stack, &remember).await;
     let remembered = std::fs::read_to_string(&remember).unwrap();
