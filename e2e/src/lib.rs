@@ -3,7 +3,7 @@
 //! [`kafka`]: the Kafka to test with, and a reader of what is stored. [`mqtt`]: an ordinary client
 //! of somebody else's making; [`client`]: one of ours that may misbehave. [`lock`]: simulated
 //! locks; [`operator`]: who commands them. [`stack`]: all of it, started and stopped; [`demo`]: all
-//! of it, told; [`load`] and [`bench`]: all of it, measured. [`process`]: everything that runs outside this
+//! of it, told; [`bench`]: the broker, measured. [`process`]: everything that runs outside this
 //! process.
 
 pub mod kafka;
@@ -19,7 +19,6 @@ pub mod stack;
 
 pub mod bench;
 pub mod demo;
-pub mod load;
 
 pub mod arguments;
 pub mod random;

@@ -106,7 +106,7 @@ async fn a_stall_delays_all_that_was_due() {
     let publishers = Publishers::connect(target.address(), &master, 0, 4).await.unwrap();
     let probe = Probe::start(target.address(), &master, 9, Duration::from_millis(5)).await.unwrap();
     let load = publishers.open_loop(PER_SECOND).unwrap();
-    target.process().unwrap().pause().unwrap();
+    target.process().unwrap().pause().await.unwrap();
     sleep(STALL).await;
     target.process().unwrap().resume().unwrap();
     drop(load);

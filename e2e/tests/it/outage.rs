@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use latchline_e2e::bench::meter::memory_bytes;
 use latchline_e2e::client::Client;
 use latchline_e2e::client::packet::{Ack, Packet};
 use latchline_e2e::kafka::reader::Record;
@@ -20,9 +21,9 @@ const FEW: u16 = 3;
 /// Messages of each client that more than fill the bound together.
 const MANY: u16 = 40;
 const PAYLOAD_BYTES: usize = 2_000;
-const INFLIGHT_BYTES_TOTAL: usize = 16 << 20;
+const INFLIGHT_BYTES_TOTAL: u64 = 16 << 20;
 /// What 1,000 connections, their buffers, the allocator and the Kafka client may add to the bound.
-const OVERHEAD_BYTES: usize = 32 << 20;
+const OVERHEAD_BYTES: u64 = 32 << 20;
 /// How long nothing may come.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -62,7 +63,7 @@ async fn check(kafka: Kafka, outage: Outage) {
     let mut stack = Stack::start_with(kafka, &[("limits.inflight_bytes_total", &bound)]).await.unwrap();
     stack.broker.expect("kafka cannot be reached");
     let mut clients = connect(&stack).await;
-    let memory_before = stack.broker.process().unwrap().memory_bytes().unwrap();
+    let memory_before = memory_bytes(stack.broker.process().unwrap()).unwrap();
 
     begin(&mut stack.kafka, outage).await;
     nothing_is_acknowledged_and_pings_are_answered(&mut clients).await;
@@ -143,13 +144,13 @@ fn flood(clients: Vec<(String, Client)>) -> JoinSet<()> {
 
 /// The broker's memory once it has stood still for a while. (What the clients can still write goes
 /// into the kernel's buffers.)
-async fn memory_at_rest(stack: &Stack) -> usize {
-    const SMALL_CHANGE_BYTES: usize = 1 << 20;
+async fn memory_at_rest(stack: &Stack) -> u64 {
+    const SMALL_CHANGE_BYTES: u64 = 1 << 20;
     let process = stack.broker.process().unwrap();
-    let mut last = process.memory_bytes().unwrap();
+    let mut last = memory_bytes(process).unwrap();
     loop {
         tokio::time::sleep(SILENCE).await;
-        let now = process.memory_bytes().unwrap();
+        let now = memory_bytes(process).unwrap();
         if now.abs_diff(last) < SMALL_CHANGE_BYTES {
             return now;
         }
