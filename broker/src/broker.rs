@@ -11,6 +11,7 @@ use latchline_shared::hook::{PublishAnswer, Refusal};
 use latchline_shared::kit::clock;
 use latchline_shared::message::{Client, Message, MessageId, Properties};
 use latchline_shared::receipt::Receipt;
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, Limits};
 use crate::hooks::chain::Chain;
@@ -30,6 +31,9 @@ const RECORD_OVERHEAD_BYTES: usize = 1024;
 /// Payloads above this size share the network's buffer instead of being copied out of it.
 const COPY_BYTES_MAX: usize = 16 * 1024;
 
+/// Connections that clean up after themselves at the same time.
+const ENDS_AT_ONCE: usize = 8;
+
 /// The state that all connections share.
 pub struct Broker {
     /// Node name (`name@host`).
@@ -48,6 +52,8 @@ pub struct Broker {
     pub budget: Arc<Budget>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Turns for connections that end.
+    pub ends: Arc<Semaphore>,
     /// Whether the server stops: connections that come up now are told at once.
     pub stopping: AtomicBool,
     boot: u64,
@@ -84,6 +90,7 @@ impl Broker {
             registry: Registry::new(limits.sessions_max, queue),
             budget,
             metrics,
+            ends: Arc::new(Semaphore::new(ENDS_AT_ONCE)),
             stopping: AtomicBool::new(false),
             boot: boot_id(),
             messages: AtomicU64::new(0),

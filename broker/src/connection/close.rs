@@ -1,6 +1,7 @@
 //! The end of a connection: the session is let go first, so that nobody waits for a slow socket;
 //! then the client is told.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latchline_shared::message::Protocol;
@@ -13,6 +14,10 @@ use crate::registry::{Ended, Parked};
 
 impl Connection {
     pub(super) async fn close(mut self, end: End) {
+        // A fleet that goes all at once must not hold back those who stay: ends take turns, a few at
+        // a time, so that whoever has something to say waits behind these few only.
+        let ends = Arc::clone(&self.broker.ends);
+        let turn = ends.acquire().await;
         tracing::debug!(client = &*self.client.id, peer = %self.client.peer, reason = end.reason, detail = %end.detail, "disconnected");
         if let Some((reason_code, text)) = end.tell {
             self.broker.metrics.disconnected(reason_code);
@@ -29,7 +34,12 @@ impl Connection {
         self.broker.settle_unattended(receipt, "disconnected_not_stored");
         self.broker.metrics.connections.dec();
         let will = self.will.take().filter(|_| end.will == WillFate::Publish);
-        self.let_go(will).finish().await;
+        let wire = self.let_go(will);
+        if end.tell.is_some() {
+            // Waiting for a socket is nobody's turn.
+            drop(turn);
+            wire.finish().await;
+        }
     }
 
     /// Parks or ends the session; gives back the socket.
