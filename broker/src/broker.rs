@@ -250,7 +250,8 @@ fn detached(mut message: Message) -> Message {
     message
 }
 
-fn detach_properties(properties: &mut Properties) {
+/// Copies of texts and data, for the same reason.
+pub(crate) fn detach_properties(properties: &mut Properties) {
     let texts = [&mut properties.content_type, &mut properties.response_topic].into_iter().flatten();
     let pairs = properties.user.iter_mut().flat_map(|(name, value)| [name, value]);
     for text in texts.chain(pairs) {

@@ -15,10 +15,10 @@ use tokio::time::timeout_at;
 use super::acks::AckQueue;
 use super::wire::Wire;
 use super::{Connection, EVENT_BYTES};
-use crate::broker::Broker;
+use crate::broker::{Broker, detach_properties};
 use crate::hooks::identity;
 use crate::packet::decode::DecodeError;
-use crate::packet::types::{Connack, Connect, Incoming, Outgoing, reason};
+use crate::packet::types::{Connack, Connect, Incoming, Outgoing, Will, reason};
 use crate::registry::{AttachError, Attached};
 use crate::session::mailbox::Signal;
 
@@ -211,11 +211,6 @@ fn connected(
         server_keep_alive_s: (keep_alive_s != connect.keep_alive_s).then_some(keep_alive_s),
         ..refusal(reason::SUCCESS, None)
     };
-    let will = connect.will.take().map(|mut will| {
-        will.topic = ByteString::from(&*will.topic);
-        will.payload = Bytes::copy_from_slice(&will.payload);
-        Box::new(will)
-    });
     broker.metrics.connections.inc();
     broker.count_sessions();
     let now = Instant::now();
@@ -226,7 +221,7 @@ fn connected(
         aliases: None,
         alias_max_out: connect.topic_alias_max.min(limits.topic_alias_max),
         wants_reasons: connect.request_problem_info,
-        will,
+        will: connect.will.take().map(own_copy),
         session_expiry_s,
         silence_max: (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500)),
         last_packet_at: now,
@@ -244,6 +239,22 @@ fn connected(
         wire,
         broker,
     };
+    begin(&mut connection, connack);
+    connection
+}
+
+/// A copy that does not keep the read buffer, with the password in it, as long as the connection.
+fn own_copy(mut will: Will) -> Box<Will> {
+    will.topic = ByteString::from(&*will.topic);
+    will.payload = Bytes::copy_from_slice(&will.payload);
+    if let Some(properties) = &mut will.properties {
+        detach_properties(properties);
+    }
+    Box::new(will)
+}
+
+/// CONNACK before anything else, then what the beginning of a connection sets off.
+fn begin(connection: &mut Connection, connack: Connack) {
     if connection.wire.send(Outgoing::Connack(Box::new(connack))).is_err() {
         connection.broker.metrics.dropped("answer_too_large");
     }
@@ -256,7 +267,6 @@ fn connected(
         let receipt = connection.broker.chain.client_connected(&connection.client);
         connection.push_event(receipt, EVENT_BYTES);
     }
-    connection
 }
 
 fn refusal(reason_code: u8, reason_string: Option<&'static str>) -> Connack {
