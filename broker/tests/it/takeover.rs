@@ -40,7 +40,7 @@ async fn the_old_connection_ends_and_the_session_goes_on() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_taken_over_at_once() {
-    let app = App::start(|_| {}).await;
+    let app = App::start(|config| config.limits.queue_bytes_max = 64 << 20).await;
     let connect = Connect::kept(V5, "client");
     let mut old = app.resume(&connect, false).await;
     old.subscribe("t", 1).await;
