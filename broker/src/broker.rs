@@ -1,7 +1,7 @@
 //! What all connections share, and the way of one published message: hooks, retained, receivers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use latchline_shared::kit::clock;
 use latchline_shared::message::{Client, Message, MessageId, Properties};
 use latchline_shared::receipt::Receipt;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Limits};
 use crate::hooks::chain::Chain;
@@ -54,8 +55,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Turns for connections that end.
     pub ends: Arc<Semaphore>,
-    /// Whether the server stops: connections that come up now are told at once.
-    pub stopping: AtomicBool,
+    /// Cancelled when the server stops: connections that come up now are told at once.
+    pub stopping: CancellationToken,
     boot: u64,
     messages: AtomicU64,
 }
@@ -91,7 +92,7 @@ impl Broker {
             budget,
             metrics,
             ends: Arc::new(Semaphore::new(ENDS_AT_ONCE)),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
             boot: boot_id(),
             messages: AtomicU64::new(0),
             limits,

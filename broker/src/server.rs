@@ -114,7 +114,7 @@ async fn keep_time(broker: Arc<Broker>, shutdown: Shutdown) -> anyhow::Result<()
 impl Broker {
     /// Tells all connections, also those that are just connecting, that the server stops.
     fn begin_to_stop(&self) {
-        self.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stopping.cancel();
         self.registry.signal_all(Signal::Shutdown);
     }
 }

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -44,7 +43,7 @@ pub(super) async fn run(
     common_name: Option<String>,
     deadline: Instant,
 ) -> Option<Connection> {
-    let outcome = match read_connect(&mut wire, deadline).await {
+    let outcome = match read_connect(&broker, &mut wire, deadline).await {
         Ok(connect) => admit(&broker, &mut wire, connect, peer, common_name).await,
         Err(failure) => Err(failure),
     };
@@ -64,7 +63,7 @@ pub(super) async fn run(
     }
 }
 
-async fn read_connect(wire: &mut Wire, deadline: Instant) -> Result<Box<Connect>, Failure> {
+async fn read_connect(broker: &Broker, wire: &mut Wire, deadline: Instant) -> Result<Box<Connect>, Failure> {
     let read = async {
         loop {
             match wire.next_packet() {
@@ -83,7 +82,12 @@ async fn read_connect(wire: &mut Wire, deadline: Instant) -> Result<Box<Connect>
             }
         }
     };
-    timeout_at(deadline.into(), read).await.unwrap_or(Err(Failure::Silent("connect_timeout")))
+    // Cancel safety: what has not sent its CONNECT yet loses nothing.
+    match broker.stopping.run_until_cancelled(timeout_at(deadline.into(), read)).await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(_elapsed)) => Err(Failure::Silent("connect_timeout")),
+        None => Err(Failure::Silent("server_shutdown")),
+    }
 }
 
 /// A malformed CONNECT may be answered (MQTT 5, section 4.13.1); what is not even a CONNECT of MQTT
@@ -259,7 +263,7 @@ fn begin(connection: &mut Connection, connack: Connack) {
         connection.broker.metrics.dropped("answer_too_large");
     }
     tracing::debug!(client = &*connection.client.id, peer = %connection.client.peer, role = %connection.client.role, "connected");
-    if connection.broker.stopping.load(Ordering::SeqCst) {
+    if connection.broker.stopping.is_cancelled() {
         // The signal to all may have come before this session was there.
         connection.mailbox.signal(Signal::Shutdown);
     }

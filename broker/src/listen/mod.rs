@@ -169,13 +169,15 @@ async fn serve_wrapped(
     _permit: OwnedSemaphorePermit,
 ) {
     let wrapping = Box::pin(wrap(kind, &acceptor, stream));
-    let (cause, error) = match timeout_at(deadline.into(), wrapping).await {
-        Ok(Ok((stream, common_name))) => {
+    let in_time = timeout_at(deadline.into(), wrapping);
+    let (cause, error) = match acceptor.broker.stopping.run_until_cancelled(in_time).await {
+        Some(Ok(Ok((stream, common_name)))) => {
             serve(acceptor.broker, stream, peer, common_name, deadline).await;
             return;
         }
-        Ok(Err(error)) => ("handshake_failed", error),
-        Err(_elapsed) => ("connect_timeout", anyhow::anyhow!("handshake did not end in time")),
+        Some(Ok(Err(error))) => ("handshake_failed", error),
+        Some(Err(_elapsed)) => ("connect_timeout", anyhow::anyhow!("handshake did not end in time")),
+        None => ("server_shutdown", anyhow::anyhow!("the server stops")),
     };
     tracing::debug!(listener = kind.name(), %peer, error = format!("{error:#}"), "handshake failed");
     acceptor.broker.metrics.refused(cause);
