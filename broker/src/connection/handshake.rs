@@ -21,6 +21,9 @@ use crate::packet::types::{Connack, Connect, Incoming, Outgoing, Will, reason};
 use crate::registry::{AttachError, Attached};
 use crate::session::mailbox::Signal;
 
+/// Longest CONNECT: nobody knows yet who sends it, so it gets less memory than later packets.
+pub(super) const CONNECT_BYTES_MAX: u32 = 16 * 1024;
+
 /// Why there is no connection.
 enum Failure {
     /// Nothing that could be answered.
@@ -110,7 +113,7 @@ async fn admit(
     peer: SocketAddr,
     common_name: Option<String>,
 ) -> Result<Admitted, Failure> {
-    wire.set_packet_bytes_max(connect.packet_size_max);
+    wire.set_packet_bytes_max(broker.limits.packet_bytes_max, connect.packet_size_max);
     if connect.auth_method.is_some() {
         let cause = "enhanced_authentication";
         return Err(Refusal { reason_code: reason::BAD_AUTHENTICATION_METHOD, cause }.into());

@@ -72,7 +72,8 @@ pub async fn serve(
     common_name: Option<String>,
     deadline: Instant,
 ) {
-    let wire = Wire::new(stream, broker.limits.packet_bytes_max);
+    let connect_bytes_max = broker.limits.packet_bytes_max.min(handshake::CONNECT_BYTES_MAX);
+    let wire = Wire::new(stream, connect_bytes_max);
     // The handshake's state is large and short-lived: boxed, it does not count for the connection.
     let handshake = Box::pin(handshake::run(broker, wire, peer, common_name, deadline));
     let Some(connection) = handshake.await else { return };

@@ -287,3 +287,15 @@ async fn a_client_that_never_stops_does_not_stop_others() {
     assert!(!endless.is_finished());
     endless.abort();
 }
+
+#[tokio::test]
+async fn nobody_gets_much_memory_before_it_is_known_who_it_is() {
+    let (broker, _) = broker(&[], |_| {});
+    let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let served = serve(broker, Transport::other(ours), ([127, 0, 0, 1], 1).into(), None, deadline);
+    let served = tokio::spawn(served);
+    // A CONNECT of 20,000 bytes: refused when its header is read.
+    theirs.write_all(&[0x10, 0xa0, 0x9c, 0x01, 0, 4, b'M', b'Q', b'T', b'T', 4]).await.unwrap();
+    timeout(Duration::from_secs(5), served).await.expect("it is not waited for").unwrap();
+}

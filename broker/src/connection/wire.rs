@@ -61,9 +61,10 @@ impl Wire {
         }
     }
 
-    /// The client's Maximum Packet Size, from its CONNECT.
-    pub(super) fn set_packet_bytes_max(&mut self, packet_bytes_max: Option<u32>) {
-        self.packet_bytes_max = packet_bytes_max;
+    /// Sets the Maximum Packet Sizes: ours for what comes, the client's for what goes.
+    pub(super) fn set_packet_bytes_max(&mut self, ours: u32, clients: Option<u32>) {
+        self.decoder.set_packet_bytes_max(ours);
+        self.packet_bytes_max = clients;
     }
 
     /// Protocol version, 3.1.1 before it is known: that is the version whose refusals everybody

@@ -60,6 +60,11 @@ impl Decoder {
         Self { packet_bytes_max, protocol: None }
     }
 
+    /// Sets how long packets may be from now on.
+    pub fn set_packet_bytes_max(&mut self, packet_bytes_max: u32) {
+        self.packet_bytes_max = packet_bytes_max;
+    }
+
     /// Takes the next packet out of `input`; `None` when it is not whole yet.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Incoming>, DecodeError> {
         let Some(header) = frame::header(input, self.protocol, self.packet_bytes_max)? else {
