@@ -4,7 +4,7 @@
 //! create, and because the development Kafka does not answer admin calls. Looking never creates:
 //! a topic that the cluster makes up has a number of partitions that nobody chose.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -15,6 +15,9 @@ use tokio::task;
 use tracing::info;
 
 use crate::kit::kafka::client::describe;
+
+/// Pause between two looks for a topic that is on its way.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A topic as it is created if it is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,14 +112,37 @@ fn ensure_blocking(
             }
         });
     }
-    match missing {
-        _ if absent.is_empty() => {}
+    let existing = match missing {
+        _ if absent.is_empty() => Vec::new(),
         Missing::Refuse => {
             return Err(TopicsError::Missing(absent.iter().map(|topic| topic.name.clone()).collect()));
         }
         Missing::Create => create(&admin, &absent, timeout)?,
+    };
+    for (count, topic) in counts.iter_mut().zip(topics) {
+        if existing.contains(&topic.name.as_str()) {
+            *count = partitions_soon(&admin, &topic.name, timeout)?;
+        }
     }
     Ok(counts)
+}
+
+/// How many partitions a topic has that exists, but that not every broker has heard of yet.
+fn partitions_soon(
+    admin: &AdminClient<DefaultClientContext>,
+    name: &str,
+    timeout: Duration,
+) -> Result<usize, TopicsError> {
+    let until = Instant::now() + timeout;
+    loop {
+        if let Some(count) = partitions(admin, name, timeout)? {
+            return Ok(count);
+        }
+        if Instant::now() >= until {
+            return Err(TopicsError::Unreachable(format!("topic {name} exists and is not to be seen")));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// How many partitions a topic has; none if there is no such topic.
@@ -139,11 +165,12 @@ fn partitions(
     }
 }
 
-fn create(
+/// Creates topics, and returns the names of those that somebody else created meanwhile.
+fn create<'a>(
     admin: &AdminClient<DefaultClientContext>,
-    topics: &[&Topic],
+    topics: &[&'a Topic],
     timeout: Duration,
-) -> Result<(), TopicsError> {
+) -> Result<Vec<&'a str>, TopicsError> {
     let new: Vec<_> = topics
         .iter()
         .map(|topic| NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication)))
@@ -153,20 +180,21 @@ fn create(
         let names = topics.iter().map(|topic| topic.name.clone()).collect();
         TopicsError::NotCreated { names, why: describe(&error) }
     })?;
+    let mut existing = Vec::new();
     for (result, topic) in results.into_iter().zip(topics) {
         match result {
             Ok(_) => {
                 let Topic { name, partitions, replication } = topic;
                 info!(topic = name, partitions, replication, "created a kafka topic");
             }
-            // Another node was faster.
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            // Another node was faster, or the broker that was asked had not heard of it yet.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => existing.push(topic.name.as_str()),
             Err((name, code)) => {
                 return Err(TopicsError::NotCreated { names: vec![name], why: code.to_string() });
             }
         }
     }
-    Ok(())
+    Ok(existing)
 }
 
 #[cfg(test)]
