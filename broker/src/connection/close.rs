@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latchline_shared::message::Protocol;
+use tokio::task::yield_now;
 
 use super::end::{End, WillFate};
 use super::wire::Wire;
@@ -15,9 +16,12 @@ use crate::registry::{Ended, Parked};
 impl Connection {
     pub(super) async fn close(mut self, end: End) {
         // A fleet that goes all at once must not hold back those who stay: ends take turns, a few at
-        // a time, so that whoever has something to say waits behind these few only.
+        // a time, and each lets what is ready and what has arrived go first. To end costs ten times
+        // as much as to learn that the client has gone, so those who stay wait for the news of all
+        // departures at most, but not for the work.
         let ends = Arc::clone(&self.broker.ends);
         let turn = ends.acquire().await;
+        yield_now().await;
         tracing::debug!(client = &*self.client.id, peer = %self.client.peer, reason = end.reason, detail = %end.detail, "disconnected");
         if let Some((reason_code, text)) = end.tell {
             self.broker.metrics.disconnected(reason_code);
