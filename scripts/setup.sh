@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing or the demo needs and this machine lacks. Called by the make targets.
 #
-#   scripts/setup.sh build   C compiler, make, pkg-config, OpenSSL and zlib headers, curl
+#   scripts/setup.sh build   C and C++ compilers, make, pkg-config, OpenSSL and zlib headers, curl
 #   scripts/setup.sh test    the same, and the independent clients of the tests: mosquitto_pub, kcat
 #
 # With KAFKA=apache also Java 17 and Maven, which are used where they are found anyway.
@@ -18,6 +18,8 @@ fail() {
 # Prints the Debian packages that would provide what is missing.
 missing() {
   command -v cc >/dev/null || echo gcc libc6-dev
+  # librdkafka's configure wants a C++ compiler, although nothing of it that we use is C++.
+  command -v c++ >/dev/null || echo g++
   command -v make >/dev/null || echo make
   command -v curl >/dev/null || echo curl ca-certificates
   if command -v pkg-config >/dev/null; then
