@@ -198,9 +198,13 @@ impl Registry {
         let key = parked.mailbox.key();
         let due = parked.next_due();
         let shard = self.shard(&client_id);
-        lock(&shard.sessions).insert(client_id.clone(), Entry::Parked(Box::new(parked)));
-        if let Some(due) = due {
-            self.timers.set(due, key, client_id);
+        {
+            let mut sessions = lock(&shard.sessions);
+            sessions.insert(client_id.clone(), Entry::Parked(Box::new(parked)));
+            // Ordering: before anybody can take the session, and the reminder back.
+            if let Some(due) = due {
+                self.timers.set(due, key, client_id);
+            }
         }
         shard.let_go.notify_waiters();
     }
