@@ -263,7 +263,9 @@ fn own_copy(mut will: Will) -> Box<Will> {
 /// CONNACK before anything else, then what the beginning of a connection sets off.
 fn begin(connection: &mut Connection, connack: Connack) {
     if connection.wire.send(Outgoing::Connack(Box::new(connack))).is_err() {
+        // A client that cannot be told that it is connected is not.
         connection.broker.metrics.dropped("answer_too_large");
+        connection.mailbox.signal(Signal::Kick);
     }
     tracing::debug!(client = &*connection.client.id, peer = %connection.client.peer, role = %connection.client.role, "connected");
     if connection.broker.stopping.is_cancelled() {
