@@ -179,3 +179,16 @@ async fn connections_are_bounded() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_that_cannot_take_the_answer_is_not_connected() {
+    let app = App::start(|_| {}).await;
+    for bytes_max in [1, 5, 10] {
+        let connect = Connect::new(V5, "client").with(&[0x27, 0, 0, 0, bytes_max]);
+        let mut client = Raw::open(app.tcp(), V5).await;
+        client.send(&connect.bytes()).await;
+        assert!(!client.rest().await.iter().any(|packet| matches!(packet, Packet::Connack(_))));
+    }
+    app.forgotten("client").await;
+    assert_eq!(app.dropped("answer_too_large"), 3);
+}

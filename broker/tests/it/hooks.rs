@@ -139,7 +139,12 @@ impl Held {
 
     /// Takes the open receipt at this place in the order of arrival.
     pub(crate) fn take(&self, index: usize) -> Arc<Slot> {
-        lock(&self.open).remove(index).1
+        self.take_with_event(index).1
+    }
+
+    /// Takes the open receipt at this place, and the event in words that it is for.
+    pub(crate) fn take_with_event(&self, index: usize) -> (String, Arc<Slot>) {
+        lock(&self.open).remove(index)
     }
 
     /// Settles the open receipt at this place.

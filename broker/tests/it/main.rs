@@ -31,6 +31,7 @@ mod receipts;
 // Too much, too slow, wrong.
 mod abuse;
 mod abuse_time;
+mod chaos;
 mod flood;
 
 // Other doors.
