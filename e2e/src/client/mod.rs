@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::client::packet::{Ack, Connect, Packet, Publish};
 
 /// How long an answer to CONNECT, SUBSCRIBE and PINGREQ may take.
-pub const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const READ_BYTES: usize = 4096;
 
 /// A connection to a broker.

@@ -22,7 +22,7 @@ use crate::show;
 use crate::stack::{COMMANDS, STATES, Stack, state_topic};
 
 /// Longest wait for what takes milliseconds.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// How long Kafka stands still.
 const STANDSTILL: Duration = Duration::from_secs(3);
 /// Locks of the demo: the id of the reference and the next two.

@@ -21,7 +21,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::kafka::apache::Apache;
 
-const ADMIN_DEADLINE: Duration = Duration::from_secs(20);
+const ADMIN_DEADLINE: Duration = Duration::from_secs(60);
 const VARIABLE: &str = "KAFKA";
 
 /// Which Kafka to use.

@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::time::{Instant, sleep};
 
-const METADATA_DEADLINE: Duration = Duration::from_secs(10);
+const METADATA_DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
