@@ -21,6 +21,11 @@ use latchline_shared::kit::run::{Program, run};
 use latchline_shared::kit::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 
+/// glibc's allocator scatters messages over what 20,000 connections leave behind, so that a message
+/// costs more the more locks are connected (docs/benchmarks.md); this one keeps sizes together.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PROGRAM: Program = Program {
     name: "latchline-broker",
     about: "MQTT broker whose acknowledgement means: stored in Kafka",

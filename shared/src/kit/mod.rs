@@ -16,5 +16,7 @@ pub mod shutdown;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 pub mod testing;

@@ -1,0 +1,299 @@
+//! Postgres for development: an existing server by `DATABASE_URL`, else a private cluster that is
+//! started from the installed binaries in a temporary or given folder.
+//!
+//! A private cluster listens on a port of loopback, lets in only who has its random password, and
+//! ends when it is dropped or when the process ends, however that ends. As root its processes run
+//! as the user `postgres`, because the server refuses to be root.
+//!
+//! Without a folder it is for tests: it does not wait for the disk (`fsync=off`).
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use secrecy::SecretString;
+
+use super::{Postgres, Tls};
+use crate::hex;
+
+/// Environment variable with an existing server, whose user may create databases and roles.
+pub const URL_VARIABLE: &str = "DATABASE_URL";
+/// The user of a private cluster, its owner.
+const USER: &str = "latchline";
+/// The system's user that the server runs as when we are root.
+const SYSTEM_USER: &str = "postgres";
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A private cluster; it ends when dropped.
+#[derive(Debug)]
+pub struct DevelopmentPostgres {
+    /// The folder that everything is in; removed with the cluster if it is temporary.
+    folder: PathBuf,
+    is_temporary: bool,
+    port: u16,
+    password: String,
+    server: Option<Server>,
+}
+
+/// A running server, waited for by the thread that started it: the kernel ends the server when
+/// that thread ends, so the thread lives as long as this.
+#[derive(Debug)]
+struct Server {
+    stop: mpsc::Sender<Signal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How the server shall end.
+#[derive(Debug, Clone, Copy)]
+enum Signal {
+    /// Ends connections, writes everything down (`SIGINT`, the server's fast shutdown).
+    Fast,
+    /// As a power cut (`SIGQUIT`, its immediate shutdown).
+    Immediate,
+}
+
+impl DevelopmentPostgres {
+    /// Starts a cluster for tests in a temporary folder.
+    pub fn start() -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("latchline-postgres-{}", random_hex::<8>()?));
+        Self::open(folder, true, free_port()?)
+    }
+
+    /// Starts a cluster that keeps its data in `folder`, which is made if it is missing.
+    pub fn start_in(folder: &Path, port: u16) -> anyhow::Result<Self> {
+        Self::open(folder.to_owned(), false, port)
+    }
+
+    fn open(folder: PathBuf, is_temporary: bool, port: u16) -> anyhow::Result<Self> {
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let password_file = folder.join("password");
+        let password = match fs::read_to_string(&password_file) {
+            Ok(password) => password,
+            Err(_) => random_hex::<16>()?,
+        };
+        let mut cluster = Self { folder, is_temporary, port, password, server: None };
+        if !cluster.data().join("PG_VERSION").exists() {
+            cluster.initialise(&password_file)?;
+        }
+        cluster.resume()?;
+        Ok(cluster)
+    }
+
+    /// How to reach `database` in this cluster.
+    pub fn settings(&self, database: &str) -> Postgres {
+        settings(&format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port), Some(&self.password))
+    }
+
+    /// The same as a URL with the password in it, for `psql`.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Ends the server as an operator would; the port refuses connections until [`Self::resume`].
+    pub fn stop(&mut self) {
+        self.end(Signal::Fast);
+    }
+
+    /// Ends the server as a power cut would.
+    pub fn crash(&mut self) {
+        self.end(Signal::Immediate);
+    }
+
+    /// Starts the server again, on the same port with the same data.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        ensure!(self.server.is_none(), "postgres is running");
+        let mut command = as_server_user(&program("postgres")?)?;
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=200",
+            "max_wal_size=4GB",
+        ] {
+            command.args(["-c", setting]);
+        }
+        if self.is_temporary {
+            command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+        }
+        let log = File::create(self.folder.join("log")).context("create the log of postgres")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let (stop, orders) = mpsc::channel();
+        let (started, start) = mpsc::channel();
+        let thread = thread::Builder::new().name("development-postgres".to_owned()).spawn(move || {
+            match command.spawn() {
+                Ok(child) => {
+                    let _ = started.send(Ok(()));
+                    watch(child, &orders);
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            }
+        })?;
+        start.recv().context("the thread of postgres ended")?.context("start postgres")?;
+        self.server = Some(Server { stop, thread: Some(thread) });
+        self.wait_until_ready()
+    }
+
+    fn initialise(&self, password_file: &Path) -> anyhow::Result<()> {
+        fs::write(password_file, &self.password).context("write the password of postgres")?;
+        fs::create_dir_all(self.data())?;
+        give_to_server_user(&self.folder)?;
+        let output = as_server_user(&program("initdb")?)?
+            .arg("-D")
+            .arg(self.data())
+            .args(["-U", USER, "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-sync"])
+            .arg("--pwfile")
+            .arg(password_file)
+            .output()
+            .context("run initdb")?;
+        ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + START_DEADLINE;
+        loop {
+            // Its last line says: ready.
+            let status = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+            if status.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+                return Ok(());
+            }
+            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            if self.server.as_ref().is_none_or(|s| s.thread.as_ref().is_none_or(JoinHandle::is_finished)) {
+                bail!("postgres ended at its start:\n{}", log());
+            }
+            ensure!(Instant::now() < until, "postgres is not up after {START_DEADLINE:?}:\n{}", log());
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut server) = self.server.take() {
+            // The thread may have ended with the server.
+            let _ = server.stop.send(signal);
+            if let Some(thread) = server.thread.take() {
+                // A panic there has been reported by the panic hook.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+}
+
+impl Drop for DevelopmentPostgres {
+    fn drop(&mut self) {
+        self.end(if self.is_temporary { Signal::Immediate } else { Signal::Fast });
+        if self.is_temporary {
+            // Nobody is left to tell if this fails.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// How to reach the database that a `url` names.
+pub fn settings(url: &str, password: Option<&str>) -> Postgres {
+    Postgres {
+        url: SecretString::from(url),
+        password: password.map(SecretString::from),
+        password_file: None,
+        tls: Tls::Disable,
+        ca_file: None,
+        connections_max: 16,
+        connect_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(30),
+    }
+}
+
+/// Waits until the server ends or shall end.
+fn watch(mut child: Child, orders: &mpsc::Receiver<Signal>) {
+    loop {
+        match orders.recv_timeout(LOOK_EVERY) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    return;
+                }
+            }
+            Ok(signal) => return end(&mut child, signal),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return end(&mut child, Signal::Immediate),
+        }
+    }
+}
+
+fn end(child: &mut Child, signal: Signal) {
+    let name = match signal {
+        Signal::Fast => "INT",
+        Signal::Immediate => "QUIT",
+    };
+    // By the shell, whose `kill` is there even where the program is not.
+    let kill = format!("kill -s {name} {}", child.id());
+    let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+    let _ = child.wait();
+}
+
+/// A program of Postgres: in the path, else where Debian keeps it, the newest version.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path().join("bin").join(name))).collect())
+        .unwrap_or_default();
+    versions.sort();
+    in_path
+        .chain(versions.into_iter().rev())
+        .find(|path| path.is_file())
+        .with_context(|| format!("no program {name}: install PostgreSQL, or set {URL_VARIABLE}"))
+}
+
+/// The server refuses to be root, and ends with the thread that started it.
+fn as_server_user(program: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "QUIT"]);
+    if is_root()? {
+        command.args(["--reuid", SYSTEM_USER, "--regid", SYSTEM_USER, "--init-groups"]);
+    }
+    // A folder that its user may enter.
+    command.arg("--").arg(program).current_dir("/");
+    Ok(command)
+}
+
+fn give_to_server_user(folder: &Path) -> anyhow::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    if is_root()? {
+        let owner = OsStr::new(SYSTEM_USER);
+        let status = Command::new("chown").arg("-R").arg(owner).arg(folder).status().context("run chown")?;
+        ensure!(status.success(), "{} cannot be given to {SYSTEM_USER}", folder.display());
+    }
+    Ok(())
+}
+
+fn is_root() -> anyhow::Result<bool> {
+    Ok(fs::metadata("/proc/self").context("look at /proc/self")?.uid() == 0)
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .context("find a port")?
+        .port())
+}
+
+fn random_hex<const N: usize>() -> anyhow::Result<String> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("read /dev/urandom")?;
+    Ok(hex::encode(&bytes))
+}
