@@ -2,6 +2,7 @@
 # Installs what building, testing or the demo needs and this machine lacks. Called by the make targets.
 #
 #   scripts/setup.sh build   C and C++ compilers, make, pkg-config, OpenSSL and zlib headers, curl
+#   scripts/setup.sh run     the same, and PostgreSQL, unless DATABASE_URL names a server
 #   scripts/setup.sh test    the same, and the independent clients of the tests: mosquitto_pub, kcat
 #
 # With KAFKA=apache also Java 17 and Maven, which are used where they are found anyway.
@@ -28,6 +29,9 @@ missing() {
   else
     echo pkg-config libssl-dev zlib1g-dev
   fi
+  if [[ $1 != build && -z ${DATABASE_URL:-} ]]; then
+    has_postgres || echo postgresql
+  fi
   if [[ $1 == test ]]; then
     command -v mosquitto_pub >/dev/null || echo mosquitto-clients
     command -v kcat >/dev/null || echo kcat
@@ -36,6 +40,11 @@ missing() {
     java_is_recent || echo openjdk-17-jre-headless
     command -v mvn >/dev/null || echo maven
   fi
+}
+
+# Debian keeps the server's programs out of the path.
+has_postgres() {
+  command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
 }
 
 java_is_recent() {
@@ -61,7 +70,7 @@ install() {
   rm -f "$log"
 }
 
-[[ ${1:-} == build || ${1:-} == test ]] || fail "usage: scripts/setup.sh build|test"
+[[ ${1:-} =~ ^(build|run|test)$ ]] || fail "usage: scripts/setup.sh build|run|test"
 command -v cargo >/dev/null || fail "Rust is missing: see https://rustup.rs"
 
 read -r -d '' -a packages < <(missing "$1") || true

@@ -30,6 +30,10 @@ pub const URL_VARIABLE: &str = "DATABASE_URL";
 const USER: &str = "latchline";
 /// The system's user that the server runs as when we are root.
 const SYSTEM_USER: &str = "postgres";
+/// Begin of the names of temporary folders.
+const FOLDER: &str = "latchline-postgres-";
+/// Longer than making a cluster takes.
+const ABANDONED_AFTER: Duration = Duration::from_secs(300);
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -64,7 +68,8 @@ enum Signal {
 impl DevelopmentPostgres {
     /// Starts a cluster for tests in a temporary folder.
     pub fn start() -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("latchline-postgres-{}", random_hex::<8>()?));
+        remove_what_others_left();
+        let folder = std::env::temp_dir().join(format!("{FOLDER}{}", random_hex::<8>()?));
         Self::open(folder, true, free_port()?)
     }
 
@@ -214,6 +219,23 @@ pub fn settings(url: &str, password: Option<&str>) -> Postgres {
         connections_max: 16,
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),
+    }
+}
+
+/// Removes the folders of processes that ended without dropping their cluster, as a test binary
+/// does with a cluster that all its tests share.
+fn remove_what_others_left() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        let is_ours = folder.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(FOLDER));
+        // The server removes its lock file when it ends, and a folder that is being made is young.
+        let is_old = fs::metadata(&folder)
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED_AFTER));
+        if is_ours && is_old && !folder.join("data/postmaster.pid").exists() {
+            // Somebody else may be removing it, too.
+            let _ = fs::remove_dir_all(&folder);
+        }
     }
 }
 

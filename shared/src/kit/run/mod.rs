@@ -7,6 +7,9 @@
 //! latchline-broker [--config FILE] config   prints the effective configuration
 //! ```
 //!
+//! A program may have [`Commands`] of its own beside these ([`run_with`]); they are given the
+//! settings and end by themselves.
+//!
 //! Exit codes: 0 ended as asked; 1 failed to start or to run, or did not end in time; 64 bad
 //! command line or configuration.
 
@@ -52,28 +55,50 @@ pub trait Settings: DeserializeOwned + Validate {
     fn shutdown_deadline(&self) -> Duration;
 }
 
+/// What a program can be told to do beside running: the subcommands, as an enum.
+pub trait Commands<S>: clap::Subcommand {
+    /// Does it. What it has to say goes to standard output, its logs to standard error.
+    fn execute(self, settings: S) -> impl Future<Output = anyhow::Result<Exit>>;
+}
+
+/// No commands.
+#[derive(Debug, Subcommand)]
+enum NoCommands {}
+
+impl<S> Commands<S> for NoCommands {
+    async fn execute(self, _: S) -> anyhow::Result<Exit> {
+        match self {}
+    }
+}
+
 #[derive(Debug, Parser)]
-struct Arguments {
+struct Arguments<C: Subcommand> {
     /// File with the settings that differ from the defaults.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Command<C>>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Command<C: Subcommand> {
     /// Print the effective configuration, secrets redacted.
     Config,
     /// List the problems of the configuration.
     Check,
+    /// What this program has beside them.
+    #[command(flatten)]
+    Own(C),
 }
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
+pub enum Exit {
+    /// As asked.
     Done = 0,
+    /// It failed, or what was checked is not as it should be.
     Failed = 1,
+    /// Bad command line or configuration.
     BadConfiguration = 64,
 }
 
@@ -85,21 +110,32 @@ where
     S: Settings,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    ExitCode::from(execute(program, std::env::args_os(), serve) as u8)
+    run_with::<NoCommands, S, F>(program, serve)
 }
 
-fn execute<S, F>(
+/// As [`run`], for a program with commands of its own.
+pub fn run_with<C, S, F>(program: &Program, serve: impl FnOnce(S, Shutdown) -> F) -> ExitCode
+where
+    C: Commands<S>,
+    S: Settings,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    ExitCode::from(execute::<C, S, F>(program, std::env::args_os(), serve) as u8)
+}
+
+fn execute<C, S, F>(
     program: &Program,
     arguments: impl Iterator<Item = OsString>,
     serve: impl FnOnce(S, Shutdown) -> F,
 ) -> Exit
 where
+    C: Commands<S>,
     S: Settings,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let command = Arguments::command().name(program.name).about(program.about).version(program.version);
+    let command = Arguments::<C>::command().name(program.name).about(program.about).version(program.version);
     let parsed = command.try_get_matches_from(arguments).and_then(|m| Arguments::from_arg_matches(&m));
-    let arguments = match parsed {
+    let arguments: Arguments<C> = match parsed {
         Ok(arguments) => arguments,
         Err(answer) => {
             // Also help and version, which are no errors. Nobody is left to tell if this fails.
@@ -120,10 +156,32 @@ where
     };
     match arguments.command {
         Some(Command::Check) => answer("the configuration is valid\n"),
+        Some(Command::Own(command)) => execute_own(program, settings, command)
+            .unwrap_or_else(|error| complain(Exit::Failed, program, &format_args!("{error:#}"))),
         _ => start(program, settings, serve).unwrap_or_else(|error| {
             complain(Exit::Failed, program, &format_args!("cannot start: {error:#}"))
         }),
     }
+}
+
+fn execute_own<C: Commands<S>, S: Settings>(
+    program: &Program,
+    settings: S,
+    command: C,
+) -> anyhow::Result<Exit> {
+    telemetry::init(settings.log())?;
+    let runtime = runtime(program)?;
+    let exit = runtime.block_on(command.execute(settings));
+    runtime.shutdown_background();
+    exit
+}
+
+fn runtime(program: &Program) -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name(program.name)
+        .build()
+        .context("no runtime")
 }
 
 /// The environment. What is not UTF-8 is kept, mangled, so that it is complained about.
@@ -153,11 +211,7 @@ where
 {
     telemetry::init(settings.log())?;
     telemetry::log_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name(program.name)
-        .build()
-        .context("no runtime")?;
+    let runtime = runtime(program)?;
     info!(program = program.name, version = program.version, "starting");
     let deadline = settings.shutdown_deadline();
     let exit = runtime.block_on(async {

@@ -47,6 +47,24 @@ impl Settings for Test {
     }
 }
 
+#[derive(Subcommand)]
+enum TestCommand {
+    /// Looks at something and says whether it is well.
+    Look { how: String },
+}
+
+impl Commands<Test> for TestCommand {
+    async fn execute(self, settings: Test) -> anyhow::Result<Exit> {
+        let Self::Look { how } = self;
+        answer(&format!("{} {how}\n", settings.behaviour));
+        match how.as_str() {
+            "well" => Ok(Exit::Done),
+            "ill" => Ok(Exit::Failed),
+            _ => Err(anyhow!("cannot look")),
+        }
+    }
+}
+
 async fn serve(settings: Test, shutdown: Shutdown) -> anyhow::Result<()> {
     info!(listener = "tcp", address = "127.0.0.1:1883", "listening");
     match settings.behaviour.as_str() {
@@ -68,7 +86,8 @@ async fn serve(settings: Test, shutdown: Shutdown) -> anyhow::Result<()> {
 fn child() {
     if let Ok(arguments) = std::env::var(ARGUMENTS) {
         let arguments = arguments.split_whitespace().map(OsString::from);
-        let exit = execute(&PROGRAM, std::iter::once(OsString::from(PROGRAM.name)).chain(arguments), serve);
+        let arguments = std::iter::once(OsString::from(PROGRAM.name)).chain(arguments);
+        let exit = execute::<TestCommand, _, _>(&PROGRAM, arguments, serve);
         std::process::exit(exit as i32);
     }
 }
@@ -194,4 +213,17 @@ fn questions_are_answered_on_standard_output() {
         assert_eq!((code, stderr.as_str()), (0, ""), "{arguments}");
         assert!(stdout.contains(expected) && !stdout.contains("hunter2"), "{arguments}: {stdout}");
     }
+}
+
+#[test]
+fn commands_of_its_own_get_the_settings_and_decide_the_exit_code() {
+    for (how, expected, complaint) in
+        [("well", 0, ""), ("ill", 1, ""), ("away", 1, "latchline-test: cannot look\n")]
+    {
+        let (code, stdout, _, stderr) = finish(spawn(&format!("look {how}"), &[("BEHAVIOUR", "fail")]));
+        assert_eq!((code, stderr.as_str()), (expected, complaint), "{how}");
+        assert!(stdout.contains(&format!("fail {how}\n")), "{stdout}");
+    }
+    let (code, stdout, _, stderr) = finish(spawn("look well", &[("TYPO", "1")]));
+    assert_eq!(code, 64, "{stdout}{stderr}");
 }
