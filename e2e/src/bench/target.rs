@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::kafka::Kafka;
 use crate::process::{Process, free_port};
 use crate::random;
-use crate::stack::broker::Broker;
+use crate::stack::program::{Name, Program};
 use crate::stack::{COMMANDS, PARTITIONS, STATES};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ pub struct Target {
 }
 
 enum Running {
-    Ours(Broker),
+    Ours(Program),
     Theirs { process: Process, _folder: TempDir },
 }
 
@@ -85,14 +85,17 @@ impl Target {
 
     async fn start_ours(kind: Kind, surroundings: &Surroundings) -> anyhow::Result<Self> {
         let any_port = || "127.0.0.1:0".to_owned();
-        let mut broker = Broker::new([
-            ("listen.tcp", any_port()),
-            ("listen.ws", String::new()),
-            ("http.address", String::new()),
-            ("access.fleet_master_key", surroundings.master_hex.clone()),
-            ("bridge.enabled", (kind == Kind::Bridge).to_string()),
-            ("bridge.kafka.servers", surroundings.kafka.clone()),
-        ]);
+        let mut broker = Program::new(
+            Name::Broker,
+            [
+                ("listen.tcp", any_port()),
+                ("listen.ws", String::new()),
+                ("http.address", String::new()),
+                ("access.fleet_master_key", surroundings.master_hex.clone()),
+                ("bridge.enabled", (kind == Kind::Bridge).to_string()),
+                ("bridge.kafka.servers", surroundings.kafka.clone()),
+            ],
+        );
         broker.start(&["tcp"]).await?;
         Ok(Self { kind, address: broker.address("tcp"), running: Running::Ours(broker) })
     }

@@ -2,8 +2,8 @@
 //!
 //! Secrets, ports and folders are of one run; several stacks run beside each other.
 
-pub mod broker;
 pub mod log;
+pub mod program;
 pub mod secrets;
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::kafka::Kafka;
 use crate::kafka::reader::{From, Reader};
 use crate::process::free_port;
-use crate::stack::broker::Broker;
+use crate::stack::program::{Name, Program};
 use crate::stack::secrets::Secrets;
 
 /// The stream of states.
@@ -31,7 +31,7 @@ pub const LISTENERS: [&str; 3] = ["tcp", "ws", "http"];
 /// A running stack. What is running ends when it is dropped.
 pub struct Stack {
     /// The broker. Before Kafka, so that it ends first.
-    pub broker: Broker,
+    pub broker: Program,
     /// The Kafka.
     pub kafka: Kafka,
     /// Secrets of this run.
@@ -84,7 +84,7 @@ impl Stack {
             ("bridge.kafka.servers", kafka.bootstrap()),
         ];
         let further = settings.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        let mut broker = Broker::new(own.into_iter().chain(further));
+        let mut broker = Program::new(Name::Broker, own.into_iter().chain(further));
         broker.start(&LISTENERS).await?;
         Ok(Self { broker, kafka, secrets, folder })
     }

@@ -1,10 +1,10 @@
-//! The broker as people run it: the built binary, configured by environment variables, its ports
-//! and its health read from its log.
+//! A program of ours as people run it: the built binary, configured by environment variables, its
+//! ports and its health read from its log.
 //!
 //! It can be killed and started again on the same ports with the same configuration.
 //!
-//! Invariant: a log line of level WARN or ERROR that nobody announced ([`Broker::expect`]) fails
-//! the test that owns the broker, at the latest when it is dropped.
+//! Invariant: a log line of level WARN or ERROR that nobody announced ([`Program::expect`]) fails
+//! the test that owns the program, at the latest when it is dropped.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,13 +20,49 @@ use crate::stack::log;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// Environment variable with the binary to use instead of the one beside this program.
-const BINARY_VARIABLE: &str = "LATCHLINE_BROKER_BINARY";
-const PREFIX: &str = "LATCHLINE_BROKER__";
 
-/// A broker, running or stopped.
+/// Which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// `latchline-broker`.
+    Broker,
+    /// `latchline-auditor`.
+    Auditor,
+}
+
+impl Name {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    /// Begin of the environment variables that configure it.
+    fn prefix(self) -> String {
+        format!("LATCHLINE_{}__", self.word().to_uppercase())
+    }
+
+    /// The binary: what `LATCHLINE_…_BINARY` says, or what was built with this program.
+    pub fn binary(self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = std::env::var_os(format!("LATCHLINE_{}_BINARY", self.word().to_uppercase())) {
+            return Ok(path.into());
+        }
+        let own = std::env::current_exe().context("find this program")?;
+        let name = format!("latchline-{}", self.word());
+        // Tests are in a folder below the binaries.
+        let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(&name));
+        found
+            .into_iter()
+            .find(|path| path.is_file())
+            .with_context(|| format!("no {name} beside {}: cargo build --workspace --bins", own.display()))
+    }
+}
+
+/// A program, running or stopped.
 #[derive(Debug)]
-pub struct Broker {
+pub struct Program {
+    name: Name,
     settings: BTreeMap<String, String>,
     output: Output,
     /// Number of the first line of the present run.
@@ -36,14 +72,16 @@ pub struct Broker {
     expected: Vec<String>,
 }
 
-impl Broker {
-    /// A broker with these settings (`listen.tcp` is `LATCHLINE_BROKER__LISTEN__TCP`), not started.
-    pub fn new<'a>(settings: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        let variable = |key: &str| format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+impl Program {
+    /// A program with these settings (`listen.tcp` is `LATCHLINE_BROKER__LISTEN__TCP`), not started.
+    pub fn new<'a>(name: Name, settings: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let prefix = name.prefix();
+        let variable = |key: &str| format!("{prefix}{}", key.replace('.', "__").to_uppercase());
         let mut settings: BTreeMap<String, String> =
             settings.into_iter().map(|(key, value)| (variable(key), value)).collect();
         settings.insert(variable("log.format"), "json".to_owned());
         Self {
+            name,
             settings,
             output: Output::default(),
             run_begins_at: 0,
@@ -55,15 +93,10 @@ impl Broker {
 
     /// Starts it; ready when every one of `listeners` is open.
     pub async fn start(&mut self, listeners: &[&str]) -> anyhow::Result<()> {
-        ensure!(self.process.is_none(), "the broker is running");
+        let who = self.who();
+        ensure!(self.process.is_none(), "{who} is running");
         self.run_begins_at = self.output.lines().len();
-        let mut command = Command::new(binary()?);
-        // Nothing of the developer's environment decides a test.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(PREFIX)) {
-            command.env_remove(name);
-        }
-        command.envs(&self.settings);
-        let mut process = Process::start_with("the broker", &mut command, &self.output)?;
+        let mut process = Process::start_with(&who, &mut self.command()?, &self.output)?;
         let until = Instant::now() + START_DEADLINE;
         loop {
             self.read_addresses()?;
@@ -72,9 +105,9 @@ impl Broker {
             }
             let said = || self.output.lines_from(self.run_begins_at).join("\n");
             if let Some(status) = process.ended() {
-                bail!("the broker ended at its start ({status}):\n{}", said());
+                bail!("{who} ended at its start ({status}):\n{}", said());
             }
-            ensure!(Instant::now() < until, "the broker is not up after {START_DEADLINE:?}:\n{}", said());
+            ensure!(Instant::now() < until, "{who} is not up after {START_DEADLINE:?}:\n{}", said());
             sleep(Duration::from_millis(5)).await;
         }
         self.process = Some(process);
@@ -83,15 +116,15 @@ impl Broker {
 
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.process.take().context("the broker is not running")?.kill();
+        self.process.take().with_context(|| format!("{} is not running", self.who()))?.kill();
         Ok(())
     }
 
     /// Ends it in order (SIGTERM); an exit code other than 0 is an error.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let process = self.process.take().context("the broker is not running")?;
+        let process = self.process.take().with_context(|| format!("{} is not running", self.who()))?;
         let status = process.stop(STOP_DEADLINE).await?;
-        ensure!(status.success(), "the broker ended with {status}");
+        ensure!(status.success(), "{} ended with {status}", self.who());
         Ok(())
     }
 
@@ -102,7 +135,7 @@ impl Broker {
 
     /// The running process.
     pub fn process(&self) -> anyhow::Result<&Process> {
-        self.process.as_ref().context("the broker is not running")
+        self.process.as_ref().with_context(|| format!("{} is not running", self.who()))
     }
 
     /// All log lines, of all runs.
@@ -118,8 +151,24 @@ impl Broker {
     /// Fails on warnings and errors that were not announced.
     pub fn check_log(&self) -> anyhow::Result<()> {
         let surprises = log::surprises(&self.output.lines(), &self.expected);
-        ensure!(surprises.is_empty(), "the broker said what nobody expected:\n{}", surprises.join("\n"));
+        ensure!(surprises.is_empty(), "{} said what nobody expected:\n{}", self.who(), surprises.join("\n"));
         Ok(())
+    }
+
+    /// The command that starts it with its settings; arguments may be added.
+    pub fn command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(self.name.binary()?);
+        // Nothing of the developer's environment decides a test.
+        let prefix = self.name.prefix();
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(&prefix)) {
+            command.env_remove(name);
+        }
+        command.envs(&self.settings);
+        Ok(command)
+    }
+
+    fn who(&self) -> String {
+        format!("the {}", self.name.word())
     }
 
     fn read_addresses(&mut self) -> anyhow::Result<()> {
@@ -134,29 +183,16 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
-    #[expect(clippy::disallowed_macros, reason = "whoever reads a failed test needs the broker's log")]
+impl Drop for Program {
+    #[expect(clippy::disallowed_macros, reason = "whoever reads a failed test needs the log")]
     fn drop(&mut self) {
         drop(self.process.take());
         if std::thread::panicking() {
             let lines = self.output.lines();
             let last = &lines[lines.len().saturating_sub(30)..];
-            eprintln!("--- the last {} lines of the broker\n{}\n---", last.len(), last.join("\n"));
+            eprintln!("--- the last {} lines of {}\n{}\n---", last.len(), self.who(), last.join("\n"));
         } else if let Err(surprise) = self.check_log() {
             panic!("{surprise}");
         }
     }
-}
-
-/// The broker's binary: what the environment says, or what was built with this program.
-fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
-        return Ok(path.into());
-    }
-    let own = std::env::current_exe().context("find this program")?;
-    // Tests are in a folder below the binaries.
-    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("latchline-broker"));
-    found.into_iter().find(|path| path.is_file()).with_context(|| {
-        format!("no latchline-broker beside {}: cargo build --workspace --bins", own.display())
-    })
 }
