@@ -56,7 +56,7 @@ pub fn protect(router: Router, token: Token) -> Router {
 }
 
 /// The credentials of `Authorization: Bearer …`; the scheme's case does not matter (RFC 9110).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked("bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }

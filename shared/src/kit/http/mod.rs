@@ -1,4 +1,4 @@
-//! HTTP: a bounded server, the admin routes, the bearer token, and errors as `problem+json`.
+//! HTTP: a bounded server, the admin routes, bearer tokens, and errors as `problem+json`.
 
 pub mod server;
 
@@ -7,6 +7,7 @@ pub mod readiness;
 
 pub mod auth;
 pub mod problem;
+pub mod tokens;
 
 #[cfg(test)]
 mod tests;

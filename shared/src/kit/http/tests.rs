@@ -139,6 +139,35 @@ async fn the_api_needs_its_token_and_the_admin_routes_do_not() {
 }
 
 #[tokio::test]
+async fn a_route_with_a_scope_knows_its_caller() {
+    const SCOPES: &[&str] = &["read", "admin"];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    let alice = tokens::generate("alice", "read", SCOPES).unwrap();
+    std::fs::write(&path, &alice.line).unwrap();
+    let tokens = Arc::new(tokens::Tokens::open(&path, SCOPES).unwrap());
+    let who = async |caller: tokens::Caller| caller.name.to_string();
+    let read = tokens::protect(Router::new().route("/read", get(who)), tokens.clone(), "read");
+    let admin = tokens::protect(Router::new().route("/admin", get(who)), tokens, "admin");
+    let server = serve(read.merge(admin).route("/open", get(who)), http()).await;
+
+    let right = format!("Authorization: Bearer {}\r\n", alice.secret);
+    for (path, header, status, body) in [
+        ("/read", right.as_str(), 200, "alice"),
+        ("/read", "", 401, "no bearer token"),
+        ("/read", "Authorization: Bearer x\r\n", 401, "wrong bearer token"),
+        ("/admin", &right, 403, "the token alice has not the scope admin"),
+        ("/admin", "", 401, "no bearer token"),
+        ("/open", &right, 500, ""),
+    ] {
+        let answer = server.ask("GET", path, header, "").await;
+        assert_eq!(answer.status, status, "{path} {header}");
+        assert!(answer.body.contains(body), "{}", answer.body);
+        assert_eq!(answer.head.contains("www-authenticate: bearer"), status == 401);
+    }
+}
+
+#[tokio::test]
 async fn every_error_is_a_problem() {
     let router = Router::new()
         .route("/bytes", post(async |body: Bytes| body.len().to_string()))
