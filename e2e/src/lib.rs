@@ -2,7 +2,8 @@
 //!
 //! [`kafka`]: the Kafka to test with, and a reader of what is stored. [`mqtt`]: an ordinary client
 //! of somebody else's making; [`client`]: one of ours that may misbehave. [`lock`]: simulated
-//! locks; [`operator`]: who commands them. [`stack`]: all of it, started and stopped; [`demo`]: all
+//! locks; [`operator`]: who commands them; [`feed`]: their
+//! records without them. [`stack`]: all of it, started and stopped; [`demo`]: all
 //! of it, told; [`bench`]: the broker, measured. [`process`]: everything that runs outside this
 //! process.
 
@@ -12,6 +13,7 @@ pub mod process;
 pub mod client;
 pub mod mqtt;
 
+pub mod feed;
 pub mod lock;
 pub mod operator;
 

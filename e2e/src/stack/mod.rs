@@ -2,6 +2,7 @@
 //!
 //! Secrets, ports and folders are of one run; several stacks run beside each other.
 
+pub mod audit;
 pub mod log;
 pub mod program;
 pub mod secrets;

@@ -30,6 +30,8 @@ pub const URL_VARIABLE: &str = "DATABASE_URL";
 const USER: &str = "latchline";
 /// The system's user that the server runs as when we are root.
 const SYSTEM_USER: &str = "postgres";
+/// Name of the file with the password.
+const PASSWORD_FILE: &str = "password";
 /// Begin of the names of temporary folders.
 const FOLDER: &str = "latchline-postgres-";
 /// Longer than making a cluster takes.
@@ -80,7 +82,7 @@ impl DevelopmentPostgres {
 
     fn open(folder: PathBuf, is_temporary: bool, port: u16) -> anyhow::Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let password_file = folder.join("password");
+        let password_file = folder.join(PASSWORD_FILE);
         let password = match fs::read_to_string(&password_file) {
             Ok(password) => password,
             Err(_) => random_hex::<16>()?,
@@ -101,6 +103,17 @@ impl DevelopmentPostgres {
     /// The same as a URL with the password in it, for `psql`.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The file that holds the user's password.
+    pub fn password_file(&self) -> PathBuf {
+        self.folder.join(PASSWORD_FILE)
+    }
+
+    /// The process of the server, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        let status = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        status.lines().next()?.trim().parse().ok()
     }
 
     /// Ends the server as an operator would; the port refuses connections until [`Self::resume`].
