@@ -113,17 +113,8 @@ impl Process {
 
     /// Processor time used so far.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
-        /// Of the kernel's interface, whatever its own clock: USER_HZ.
-        const TICKS_PER_SECOND: u64 = 100;
-        let path = format!("/proc/{}/stat", self.id());
-        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The name in parentheses may hold blanks; utime and stime are the 12th and 13th after it.
-        let ticks: Option<u64> = stat.rsplit_once(')').map(|(_, rest)| {
-            rest.split_ascii_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
-        });
-        Ok(Duration::from_millis(
-            ticks.with_context(|| format!("no times in {path}"))? * 1000 / TICKS_PER_SECOND,
-        ))
+        // utime and stime.
+        times(self.id(), 2)
     }
 
     /// Sends SIGSTOP and waits until every thread stands still: its sockets stay open and nobody
@@ -193,6 +184,29 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time that a process, the children that it has waited for and its living children have
+/// used so far.
+pub fn family_cpu_time(id: u32) -> anyhow::Result<Duration> {
+    let path = format!("/proc/{id}/task/{id}/children");
+    let children = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // And cutime and cstime. A child may have ended meanwhile; then its parent has its time.
+    let living = children.split_ascii_whitespace().filter_map(|child| times(child.parse().ok()?, 2).ok());
+    Ok(times(id, 4)? + living.sum::<Duration>())
+}
+
+/// The sum of the first `count` times of a process, in the order of `/proc/PID/stat`.
+fn times(id: u32, count: usize) -> anyhow::Result<Duration> {
+    /// Of the kernel's interface, whatever its own clock: USER_HZ.
+    const TICKS_PER_SECOND: u64 = 100;
+    let path = format!("/proc/{id}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // The name in parentheses may hold blanks; the times begin with the 12th field after it.
+    let (_, rest) = stat.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
+    let fields = rest.split_ascii_whitespace().skip(11).take(count);
+    let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 /// A port of the loopback interface that is free, and below the range that the kernel gives to

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
+use latchline_e2e::bench::history;
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
 use latchline_e2e::bench::target::Surroundings;
@@ -44,6 +45,12 @@ enum Action {
         #[command(flatten)]
         key: Key,
     },
+    /// Measure the auditor: how fast it takes events in, and how fast it answers
+    History {
+        /// Little of everything, to see that it works
+        #[arg(long)]
+        small: bool,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -53,6 +60,10 @@ async fn main() -> anyhow::Result<()> {
     rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")?;
     match arguments.action {
         Some(Action::Hold { order, key }) => hold(order, &key).await,
+        Some(Action::History { small }) => tokio::select! {
+            outcome = measure_history(small) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
         None => tokio::select! {
             outcome = run(arguments.run) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
@@ -80,4 +91,10 @@ async fn run(arguments: Run) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+async fn measure_history(small: bool) -> anyhow::Result<()> {
+    let plan = if small { history::Plan::small() } else { history::Plan::full() };
+    println!("{}", history::measure(Choice::of_environment()?, plan).await?);
+    Ok(())
 }

@@ -24,7 +24,9 @@ use crate::stack::secrets::Secrets;
 pub const STATES: &str = "message_state";
 /// The stream of commands.
 pub const COMMANDS: &str = "message_command";
-/// Partitions of both.
+/// The stream of commands that the guard refused.
+pub const REJECTED: &str = "message_command_rejected";
+/// Partitions of each.
 pub const PARTITIONS: i32 = 6;
 /// What a stack opens: plain TCP, WebSocket, and HTTP for administration.
 pub const LISTENERS: [&str; 3] = ["tcp", "ws", "http"];
