@@ -6,4 +6,7 @@ pub mod client;
 pub mod link;
 pub mod topics;
 
+#[cfg(feature = "consumer")]
+pub mod consumer;
+
 pub mod development;

@@ -13,6 +13,10 @@
 //! before they were read are reported, never jumped silently.
 //! Non-guarantee: a dead letter may be written twice (its headers tell the place).
 
+pub mod config;
+pub mod metrics;
+pub mod reader;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -107,7 +111,11 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Writes down that records are missing, in the transaction that passes over them.
-    fn lost(&self, transaction: &Transaction<'_>, gap: &Gap) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn lost(
+        &self,
+        transaction: &Transaction<'_>,
+        gap: &Gap,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Called after a transaction of this lane was committed.
     fn committed(&self, _lane: i32) {}
