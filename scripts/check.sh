@@ -14,7 +14,7 @@ step cargo clippy --quiet --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" step cargo doc --quiet --workspace --no-deps --document-private-items
 step cargo test --quiet --package latchline-e2e --test it imports::
 if command -v cargo-deny >/dev/null; then
-  step cargo deny --log-level warn check
+  step cargo deny --log-level error check
 else
   printf 'check: cargo-deny is not installed: licences and advisories are not checked\n' >&2
 fi
