@@ -185,7 +185,9 @@ fn publish(bridge: &Bridge, client: &Client, n: u64) -> Receipt {
         expiry: None,
     };
     match bridge.message_publish(client, &message) {
-        PublishAnswer::Accept(receipt) | PublishAnswer::Reject(_, receipt) => receipt,
+        PublishAnswer::Accept(receipt)
+        | PublishAnswer::Absorb(receipt)
+        | PublishAnswer::Reject(_, receipt) => receipt,
     }
 }
 

@@ -16,13 +16,14 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::reference::{self, Reference, Warning};
 
-/// The hooks that rules can name (contract, section 2).
-pub(crate) const HOOKS: [Call; 7] = [
+/// The hooks that rules can name (contract, section 2): the seven of the reference, and one more.
+pub(crate) const HOOKS: [Call; 8] = [
     Call::ClientConnected,
     Call::ClientDisconnected,
     Call::SessionSubscribed,
     Call::SessionUnsubscribed,
     Call::MessagePublish,
+    Call::MessageRejected,
     Call::MessageDeliver,
     Call::MessageAcked,
 ];
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_the_reference_rules() {
+    fn the_defaults_are_the_reference_rules_and_the_rejected() {
         let config = defaults();
         assert_eq!(problems(&config), Vec::<String>::new());
         assert_eq!(
@@ -271,6 +272,7 @@ mod tests {
             [
                 rule(Call::MessagePublish, Some("devices/+/state"), "message_state"),
                 rule(Call::MessageAcked, Some("devices/+/command"), "message_command"),
+                rule(Call::MessageRejected, Some("devices/+/command"), "message_command_rejected"),
             ]
         );
     }

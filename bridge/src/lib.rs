@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use latchline_shared::hook::{Call, Delivered, Hook, PublishAnswer};
+use latchline_shared::hook::{Call, Delivered, Hook, PublishAnswer, Refusal};
 use latchline_shared::kit::clock;
 use latchline_shared::kit::kafka::link::Link;
 use latchline_shared::kit::kafka::topics::TopicsError;
@@ -218,6 +218,13 @@ impl Hook for Bridge {
                 record.publish(around, client, message, n);
             },
         ))
+    }
+
+    fn message_rejected(&self, client: &Client, message: &Message, refusal: &Refusal) -> Receipt {
+        let (hook, sequence) = (Call::MessageRejected, Some(&client.sequence.rejected));
+        self.store(hook, &message.topic, sequence, |record, around, n| {
+            record.rejected(around, client, message, refusal.cause, n);
+        })
     }
 
     fn message_deliver(&self, receiver: &Client, delivery: &Delivered<'_>) -> Receipt {

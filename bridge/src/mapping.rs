@@ -60,19 +60,23 @@ impl Record {
 
     /// `message.publish`, the `n`th of its connection.
     pub(crate) fn publish(&mut self, around: Surroundings<'_>, client: &Client, message: &Message, n: u64) {
-        let Message { topic, payload, qos, retain, dup, packet_id, .. } = message;
-        self.start(around.ts, topic::lock_id(topic).unwrap_or(&client.id));
-        let value = record::Publish {
-            publisher: &client.id,
-            username: &client.username,
-            topic,
-            payload,
-            qos: *qos,
-            node: around.node,
-            ts: around.ts,
-        };
-        record::write_publish(&mut self.value, &value);
-        self.message_headers(Call::MessagePublish, client, message, n, (*dup, *retain, *packet_id));
+        self.start(around.ts, topic::lock_id(&message.topic).unwrap_or(&client.id));
+        record::write_publish(&mut self.value, &published(around, client, message));
+        self.publish_headers(Call::MessagePublish, client, message, n);
+    }
+
+    /// `message.rejected`, the `n`th of its connection.
+    pub(crate) fn rejected(
+        &mut self,
+        around: Surroundings<'_>,
+        client: &Client,
+        message: &Message,
+        reason: &str,
+        n: u64,
+    ) {
+        self.start(around.ts, topic::lock_id(&message.topic).unwrap_or(&client.id));
+        record::write_rejected(&mut self.value, &published(around, client, message), reason);
+        self.publish_headers(Call::MessageRejected, client, message, n);
     }
 
     /// `message.deliver` or `message.acked`, the `n`th of its connection.
@@ -140,6 +144,10 @@ impl Record {
         self.key.extend_from_slice(key.as_bytes());
     }
 
+    fn publish_headers(&mut self, hook: Call, client: &Client, message: &Message, n: u64) {
+        self.message_headers(hook, client, message, n, (message.dup, message.retain, message.packet_id));
+    }
+
     fn message_headers(
         &mut self,
         hook: Call,
@@ -172,13 +180,26 @@ impl Record {
     }
 }
 
+/// A message as its publisher sent it.
+fn published<'a>(around: Surroundings<'a>, client: &'a Client, message: &'a Message) -> record::Publish<'a> {
+    record::Publish {
+        publisher: &client.id,
+        username: &client.username,
+        topic: &message.topic,
+        payload: &message.payload,
+        qos: message.qos,
+        node: around.node,
+        ts: around.ts,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use bytes::Bytes;
     use latchline_shared::message::{MessageId, Protocol};
-    use latchline_shared::record::{DeliveredRecord, PublishRecord};
+    use latchline_shared::record::{DeliveredRecord, PublishRecord, RejectedRecord};
 
     use super::*;
 
@@ -255,6 +276,21 @@ mod tests {
                 ("protocol", "4"),
                 ("peer", "192.0.2.7:54321"),
             ]
+        );
+    }
+
+    #[test]
+    fn a_rejected_command_is_the_publishers_under_the_locks_key() {
+        let mut record = Record::default();
+        let message = message("eve", "devices/10083618796833171/command", COMMAND);
+        record.rejected(AROUND, &client("eve", "e"), &message, "bad_signature", 2);
+        assert_eq!(key(&record), LOCK);
+        let read: RejectedRecord = serde_json::from_slice(&record.value).unwrap();
+        assert_eq!((read.publisher.as_str(), read.username.as_str()), ("eve", "e"));
+        assert_eq!((read.reason.as_str(), read.payload.as_slice()), ("bad_signature", COMMAND.as_bytes()));
+        assert_eq!(
+            headers(&record)[..3],
+            [("hook", "message.rejected"), ("mid", "00000000000000000000000000000abc"), ("seq", "42-2"),]
         );
     }
 

@@ -185,7 +185,9 @@ async fn publish(State(broker): State<Arc<Broker>>, body: Bytes) -> Result<Json<
     };
     let mid = message.mid.to_string();
     match broker.publish_unattended(&client, message) {
-        Published::Rejected(refusal, _) => {
+        Published::Rejected(refusal, receipt) => {
+            // It is refused whether or not that can be put on record in time.
+            let _is_on_record = timeout(STORE_TIMEOUT, receipt).await;
             Err(Problem::new(StatusCode::FORBIDDEN, format!("refused: {}", refusal.cause)))
         }
         Published::Accepted { receipt, .. } => match timeout(STORE_TIMEOUT, receipt).await {

@@ -14,7 +14,7 @@ use latchline_shared::receipt::Receipt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Unanswerable};
 use crate::hooks::chain::Chain;
 use crate::metrics::Metrics;
 use crate::packet::types::Will;
@@ -43,6 +43,8 @@ pub struct Broker {
     pub limits: Limits,
     /// Whether a client certificate's common name must equal the client id.
     pub common_name_is_client_id: bool,
+    /// What becomes of a client whose publish was refused and that cannot be told.
+    pub unanswerable: Unanswerable,
     /// Hooks.
     pub chain: Chain,
     /// Subscriptions and retained messages.
@@ -70,7 +72,7 @@ pub enum Published {
         /// Deliveries to connected receivers whose queues are full: the publisher waits for them.
         full: Vec<(Arc<Mailbox>, Delivery)>,
     },
-    /// A hook refused it.
+    /// A hook refused it; the receipt says when that is on record.
     Rejected(Refusal, Receipt),
 }
 
@@ -83,6 +85,7 @@ impl Broker {
         Arc::new(Self {
             node: config.node.clone(),
             common_name_is_client_id: config.listen.common_name_is_client_id,
+            unanswerable: config.access.unanswerable_refusal,
             chain,
             router: Router::with_retained(Retained::new(
                 limits.retained_messages_max,
@@ -113,20 +116,37 @@ impl Broker {
 
     /// Sends a message on its way. `publisher` is the session that no-local leaves out.
     pub fn publish(&self, client: &Client, publisher: Option<SessionKey>, message: Message) -> Published {
-        let mut receipt = match self.chain.message_publish(client, &message) {
-            PublishAnswer::Accept(receipt) => receipt,
+        let (receipt, is_absorbed) = match self.chain.message_publish(client, &message) {
+            PublishAnswer::Accept(receipt) => (receipt, false),
+            PublishAnswer::Absorb(receipt) => (receipt, true),
             PublishAnswer::Reject(refusal, receipt) => {
-                self.metrics.publish_rejected.inc();
-                self.metrics.refused(refusal.cause);
-                return Published::Rejected(refusal, receipt);
+                self.count_refusal(&refusal);
+                return Published::Rejected(refusal, self.counted(receipt, &message));
             }
         };
         self.metrics.publish_accepted.inc();
-        if !receipt.is_settled() {
-            receipt.hold(self.budget.take(Self::bytes_in_flight(&message)));
-        }
-        let full = self.route(publisher, message);
+        let receipt = self.counted(receipt, &message);
+        let full = if is_absorbed { Vec::new() } else { self.route(publisher, message) };
         Published::Accepted { receipt, full }
+    }
+
+    /// What the answer waits for when the access rules have refused a message.
+    pub fn rejected(&self, client: &Client, message: &Message, refusal: &Refusal) -> Receipt {
+        self.count_refusal(refusal);
+        self.counted(self.chain.message_rejected(client, message, refusal), message)
+    }
+
+    fn count_refusal(&self, refusal: &Refusal) {
+        self.metrics.publish_rejected.inc();
+        self.metrics.refused(refusal.cause);
+    }
+
+    /// Keeps the bytes of a message counted until its receipt has settled.
+    fn counted(&self, mut receipt: Receipt, message: &Message) -> Receipt {
+        if !receipt.is_settled() {
+            receipt.hold(self.budget.take(Self::bytes_in_flight(message)));
+        }
+        receipt
     }
 
     fn route(&self, publisher: Option<SessionKey>, message: Message) -> Vec<(Arc<Mailbox>, Delivery)> {
@@ -190,8 +210,9 @@ impl Broker {
             received_at: Instant::now(),
             expiry: will.expiry_s.map(|seconds| Duration::from_secs(seconds.into())),
         };
-        if let Published::Accepted { receipt, .. } = self.publish_unattended(client, message) {
-            self.settle_unattended(receipt, "will_not_stored");
+        match self.publish_unattended(client, message) {
+            Published::Accepted { receipt, .. } => self.settle_unattended(receipt, "will_not_stored"),
+            Published::Rejected(_, receipt) => self.settle_unattended(receipt, "rejection_not_stored"),
         }
     }
 

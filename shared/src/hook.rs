@@ -1,9 +1,10 @@
 //! The hook contract: what the broker asks and tells, and how a hook answers.
 //!
-//! Two questions (`client_authenticate`, `client_authorise`) and the seven events of contract
-//! section 2. A hook never blocks: it answers at once, or with a future ([`Answer::Later`]) or a
-//! [`Receipt`] that settles later. The broker calls hooks in the order of one list, gives each a
-//! deadline and a policy for faults, and treats a panic as a fault.
+//! Two questions (`client_authenticate`, `client_authorise`) and the events of contract section 2:
+//! the seven of the reference, and `message.rejected`. A hook never blocks: it answers at once, or
+//! with a future ([`Answer::Later`]) or a [`Receipt`] that settles later. The broker calls hooks in
+//! the order of one list, gives each a deadline and a policy for faults, and treats a panic as a
+//! fault.
 //!
 //! Guarantees: `message_publish` is called once per PUBLISH received, in the order of each
 //! connection; the acknowledgement leaves only after every receipt has settled without fault.
@@ -66,6 +67,12 @@ pub trait Hook: Send + Sync + 'static {
         PublishAnswer::Accept(Receipt::settled())
     }
 
+    /// Once per PUBLISH that the access rules, or a hook, refused, before the publisher is told: the
+    /// answer waits for the receipt. Never turns the refusal into anything else.
+    fn message_rejected(&self, _client: &Client, _message: &Message, _refusal: &Refusal) -> Receipt {
+        Receipt::settled()
+    }
+
     /// Once per subscriber that the message is sent to; `receiver` is the subscriber.
     fn message_deliver(&self, _receiver: &Client, _delivery: &Delivered<'_>) -> Receipt {
         Receipt::settled()
@@ -94,6 +101,8 @@ pub enum Call {
     SessionUnsubscribed,
     /// `message.publish`
     MessagePublish,
+    /// `message.rejected`
+    MessageRejected,
     /// `message.deliver`
     MessageDeliver,
     /// `message.acked`
@@ -111,6 +120,7 @@ impl Call {
             Self::SessionSubscribed => "session.subscribed",
             Self::SessionUnsubscribed => "session.unsubscribed",
             Self::MessagePublish => "message.publish",
+            Self::MessageRejected => "message.rejected",
             Self::MessageDeliver => "message.deliver",
             Self::MessageAcked => "message.acked",
         }
@@ -209,6 +219,10 @@ pub enum PublishAnswer {
     /// Do not deliver it. The publisher is told the reason (after the receipt has settled: the
     /// hook may want the refusal itself on record).
     Reject(Refusal, Receipt),
+    /// A repetition of a message that was accepted before, by a sender that missed its
+    /// acknowledgement: further hooks see it and it is acknowledged like the first one, but it is not
+    /// delivered again.
+    Absorb(Receipt),
 }
 
 /// A message as one receiver got it.

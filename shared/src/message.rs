@@ -86,6 +86,8 @@ pub struct Client {
 pub struct Sequence {
     /// Records of `message.publish`.
     pub publish: std::sync::atomic::AtomicU64,
+    /// Records of `message.rejected`.
+    pub rejected: std::sync::atomic::AtomicU64,
     /// Records of `message.deliver`.
     pub deliver: std::sync::atomic::AtomicU64,
     /// Records of `message.acked`.

@@ -4,8 +4,8 @@
 //! so that its consumers work unchanged; what it lacks goes into [`header`]s. Values are written
 //! straight into a buffer, without a tree in between: this runs once per message.
 //!
-//! Two types are read back and never mixed up, because `client_id` means the publisher in one
-//! ([`PublishRecord`]) and the receiver in the other ([`DeliveredRecord`]).
+//! Types that are read back are never mixed up, because `client_id` means the publisher in some
+//! ([`PublishRecord`], [`RejectedRecord`]) and the receiver in another ([`DeliveredRecord`]).
 //!
 //! Invariant: a value is valid JSON whatever is in the strings and the payload.
 
@@ -82,12 +82,14 @@ pub struct Delivery<'a> {
 
 /// Appends the value of a `message.publish` record.
 pub fn write_publish(out: &mut Vec<u8>, publish: &Publish<'_>) {
-    out.reserve(publish.payload.len() / 3 * 4 + publish.topic.len() + 192);
-    string(out, "{\"client_id\":", publish.publisher);
-    string(out, ",\"username\":", publish.username);
-    string(out, ",\"topic\":", publish.topic);
-    payload(out, publish.payload);
-    qos(out, publish.qos);
+    publish_beginning(out, publish);
+    end(out, publish.node, publish.ts);
+}
+
+/// Appends the value of a `message.rejected` record: that of a `message.publish` record, and why.
+pub fn write_rejected(out: &mut Vec<u8>, publish: &Publish<'_>, reason: &str) {
+    publish_beginning(out, publish);
+    string(out, ",\"reason\":", reason);
     end(out, publish.node, publish.ts);
 }
 
@@ -131,6 +133,15 @@ pub fn write_subscription(out: &mut Vec<u8>, client_id: &str, filter: &str, leve
     string(out, ",\"topic\":", filter);
     qos(out, level);
     end(out, node, ts);
+}
+
+fn publish_beginning(out: &mut Vec<u8>, publish: &Publish<'_>) {
+    out.reserve(publish.payload.len() / 3 * 4 + publish.topic.len() + 192);
+    string(out, "{\"client_id\":", publish.publisher);
+    string(out, ",\"username\":", publish.username);
+    string(out, ",\"topic\":", publish.topic);
+    payload(out, publish.payload);
+    qos(out, publish.qos);
 }
 
 fn payload(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -188,6 +199,31 @@ pub struct PublishRecord {
     pub payload: Vec<u8>,
     /// QoS of the PUBLISH.
     pub qos: u8,
+    /// Name of the broker's node.
+    pub node: String,
+    /// Time of the hook in Unix milliseconds.
+    pub ts: u64,
+}
+
+/// A `message.rejected` record as read from Kafka: a message that was not delivered, and why.
+/// Unknown keys are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RejectedRecord {
+    /// The publisher's client id.
+    #[serde(rename = "client_id")]
+    pub publisher: String,
+    /// The publisher's user name, empty if it has none.
+    #[serde(default)]
+    pub username: String,
+    /// MQTT topic.
+    pub topic: String,
+    /// Payload bytes as the client sent them.
+    #[serde(deserialize_with = "from_base64")]
+    pub payload: Vec<u8>,
+    /// QoS of the PUBLISH.
+    pub qos: u8,
+    /// One word: the guard's verdict, or the cause of the access rules.
+    pub reason: String,
     /// Name of the broker's node.
     pub node: String,
     /// Time of the hook in Unix milliseconds.
@@ -292,6 +328,19 @@ mod tests {
         let read: DeliveredRecord = serde_json::from_str(&expected).unwrap();
         assert_eq!((read.receiver.as_str(), read.publisher.as_str()), (LOCK, "backend"));
         assert_eq!(read.payload, COMMAND);
+    }
+
+    #[test]
+    fn a_rejected_command_says_why() {
+        let publish = Publish { publisher: "eve", topic: "devices/1/command", payload: b"{}", ..state() };
+        let expected = r#"{"client_id":"eve","username":"","topic":"devices/1/command","payload":"e30=","qos":1,"reason":"replay","node":"emqx@127.0.0.1","ts":1574751635845}"#;
+        assert_eq!(written(|out| write_rejected(out, &publish, "replay")), expected);
+        let read: RejectedRecord = serde_json::from_str(expected).unwrap();
+        assert_eq!((read.publisher.as_str(), read.reason.as_str()), ("eve", "replay"));
+        assert_eq!((read.payload.as_slice(), read.qos, read.ts), (&b"{}"[..], 1, publish.ts));
+        assert!(
+            serde_json::from_str::<RejectedRecord>(&written(|out| write_publish(out, &publish))).is_err()
+        );
     }
 
     #[test]

@@ -153,6 +153,8 @@ pub struct Access {
     pub fleet_master_key_file: Option<PathBuf>,
     /// Role of locks that log in with a derived password.
     pub fleet_role: String,
+    /// What becomes of a client whose publish was refused and that cannot be told.
+    pub unanswerable_refusal: Unanswerable,
     /// The first rule that applies decides; if none does, the access is refused.
     #[serde(deserialize_with = "value::list")]
     pub rules: Vec<AccessRule>,
@@ -164,6 +166,17 @@ impl Access {
         let file = self.fleet_master_key_file.as_deref();
         value::secret("access.fleet_master_key", self.fleet_master_key.as_ref(), file)
     }
+}
+
+/// What becomes of a client whose publish was refused where the protocol has no answer for that:
+/// MQTT 3.1.1, and QoS 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unanswerable {
+    /// Its connection ends.
+    Disconnect,
+    /// It gets an acknowledgement, and the message goes nowhere.
+    Drop,
 }
 
 /// One rule; each condition that is set must hold.

@@ -25,6 +25,8 @@ pub(super) const ENTRY_BYTES: usize = 128;
 pub(super) enum AckKind {
     /// Nothing: QoS 0, or an event that nobody waits for.
     None,
+    /// The end of the connection: the message was refused, and the protocol has no other answer.
+    End,
     /// PUBACK.
     Puback(NonZeroU16),
     /// PUBREC.

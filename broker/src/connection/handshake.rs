@@ -239,6 +239,7 @@ fn connected(
         deferred: None,
         draining_until: None,
         paused: false,
+        is_refused: false,
         timer: None,
         session: attached.session,
         mailbox: attached.mailbox,

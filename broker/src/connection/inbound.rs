@@ -11,6 +11,7 @@ use super::Connection;
 use super::acks::{AckKind, PendingAck};
 use super::end::End;
 use crate::broker::{Broker, Published};
+use crate::config::Unanswerable;
 use crate::packet::types::{Ack, Disconnect, Incoming, Outgoing, Publish, reason};
 use crate::session::outbound::{Entry, Pubrec};
 
@@ -55,15 +56,15 @@ impl Connection {
         }
         let received_at = Instant::now();
         let access = Access::Publish { topic: &publish.topic, qos: publish.qos, retain: publish.retain };
-        if let Err(refusal) = self.broker.chain.authorise(&self.client, &access) {
-            self.broker.metrics.publish_rejected.inc();
-            self.broker.metrics.refused(refusal.cause);
-            return self.refuse(ack, refusal, Receipt::settled());
-        }
+        let authorised = self.broker.chain.authorise(&self.client, &access);
         let message = self.message(publish, received_at);
         let bytes = Broker::bytes_in_flight(&message);
+        if let Err(refusal) = authorised {
+            let receipt = self.broker.rejected(&self.client, &message, &refusal);
+            return self.refuse(ack, refusal, receipt, bytes);
+        }
         match self.broker.publish(&self.client, Some(self.mailbox.key()), message) {
-            Published::Rejected(refusal, receipt) => self.refuse(ack, refusal, receipt),
+            Published::Rejected(refusal, receipt) => self.refuse(ack, refusal, receipt, bytes),
             Published::Accepted { receipt, full } => {
                 if !full.is_empty() {
                     self.broker.metrics.paused("slow_receiver");
@@ -122,7 +123,7 @@ impl Connection {
     fn check_receive_max(&self, ack: AckKind) -> Result<(), End> {
         let open = self.acks.pubacks() + self.session.received_now();
         let counts = match ack {
-            AckKind::None | AckKind::PubrecAgain(_) => false,
+            AckKind::None | AckKind::End | AckKind::PubrecAgain(_) => false,
             AckKind::Puback(_) => true,
             AckKind::Pubrec(packet_id) => !self.session.is_received_now(packet_id),
         };
@@ -139,18 +140,27 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the publisher that its message was refused: by reason code where the protocol has one,
-    /// else by ending the connection.
-    fn refuse(&mut self, ack: AckKind, refusal: Refusal, receipt: Receipt) -> Result<(), End> {
+    /// Tells the publisher that its message was refused, when that is on record: by reason code where
+    /// the protocol has one, else as the configuration says.
+    fn refuse(&mut self, ack: AckKind, refusal: Refusal, receipt: Receipt, bytes: usize) -> Result<(), End> {
         tracing::debug!(client = &*self.client.id, cause = refusal.cause, "publish refused");
+        let entry = PendingAck { kind: ack, refusal: Some(refusal), receipt, bytes, received_at: None };
+        let has_answer = ack != AckKind::None && self.client.protocol == Protocol::V5;
+        if !has_answer && self.broker.unanswerable == Unanswerable::Drop {
+            self.push_ack(PendingAck { refusal: None, ..entry });
+            return Ok(());
+        }
         if let AckKind::Pubrec(packet_id) = ack {
             self.session.release(packet_id);
         }
-        if ack == AckKind::None || self.client.protocol == Protocol::V3 {
-            self.broker.settle_unattended(receipt, "rejection_not_stored");
+        if has_answer {
+            self.push_ack(entry);
+        } else if entry.receipt.is_settled() {
             return Err(End::told("refused", refusal.reason_code, refusal.cause));
+        } else {
+            self.is_refused = true;
+            self.push_ack(PendingAck { kind: AckKind::End, ..entry });
         }
-        self.push_ack(PendingAck { kind: ack, refusal: Some(refusal), receipt, bytes: 0, received_at: None });
         Ok(())
     }
 

@@ -7,7 +7,8 @@
 //!
 //! The connection stops reading (and so slows its publisher down through TCP) while any of these
 //! hold: too many of its bytes wait for storage, too many of everybody's do, too many came behind a
-//! message whose receiver has no room, or its own output is not being read. It never stops for
+//! message whose receiver has no room, its own output is not being read, or it is about to end since
+//! a message of its was refused. It never stops for
 //! anything else, so PINGREQ is answered while acknowledgements wait.
 //!
 //! Files in the order of a message: `handshake`, `wire` (bytes and packets), `inbound` (packets
@@ -120,6 +121,8 @@ struct Connection {
     draining_until: Option<Instant>,
     /// Whether reading is paused.
     paused: bool,
+    /// Set when a refusal that ends the connection waits to be put on record.
+    is_refused: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -352,6 +355,8 @@ impl Connection {
             && self.deferred.as_ref().is_some_and(|deferred| deferred.bytes() >= bytes_max)
         {
             Err("deferred_bytes")
+        } else if self.is_refused {
+            Err("refused")
         } else if self.wire.is_output_high() {
             Err("output")
         } else if self.draining_until.is_some() {

@@ -174,6 +174,13 @@ impl Connection {
 
     /// Sends the acknowledgement whose receipt has settled.
     pub(super) fn send_ack(&mut self, entry: PendingAck, result: Result<(), Fault>) -> Result<(), End> {
+        if let (AckKind::End, Some(refusal)) = (entry.kind, entry.refusal) {
+            if let Err(fault) = result {
+                self.broker.metrics.dropped("rejection_not_stored");
+                tracing::debug!(client = &*self.client.id, error = %fault, "a rejection was not stored");
+            }
+            return Err(End::told("refused", refusal.reason_code, refusal.cause));
+        }
         let (reason_code, reason_string) = match (result, entry.refusal) {
             (Ok(()), None) => (reason::SUCCESS, None),
             (Ok(()), Some(refusal)) => (refusal.reason_code, Some(refusal.cause)),
@@ -192,7 +199,7 @@ impl Connection {
             reason_string: reason_string.filter(|_| self.wants_reasons),
         };
         match entry.kind {
-            AckKind::None => Ok(()),
+            AckKind::None | AckKind::End => Ok(()),
             AckKind::Puback(packet_id) => self.send(Outgoing::Puback(ack(packet_id))),
             AckKind::Pubrec(packet_id) => self.send(Outgoing::Pubrec(ack(packet_id))),
             // If the first could not be stored, its PUBREC has said so, and this one must not say
@@ -206,7 +213,7 @@ impl Connection {
     /// connection ends without an acknowledgement, and the client sends the message again.
     fn not_stored(&mut self, kind: AckKind, fault: &Fault) -> Result<(u8, Option<&'static str>), End> {
         match kind {
-            AckKind::None => self.broker.metrics.dropped("record_not_stored"),
+            AckKind::None | AckKind::End => self.broker.metrics.dropped("record_not_stored"),
             AckKind::Puback(_) | AckKind::Pubrec(_) | AckKind::PubrecAgain(_) => {
                 self.broker.metrics.publish_faulted.inc();
             }

@@ -38,13 +38,14 @@ impl Hook for Open {
     }
 }
 
-/// The seven events.
+/// The events.
 pub(crate) const EVENTS: &[Call] = &[
     Call::ClientConnected,
     Call::ClientDisconnected,
     Call::SessionSubscribed,
     Call::SessionUnsubscribed,
     Call::MessagePublish,
+    Call::MessageRejected,
     Call::MessageDeliver,
     Call::MessageAcked,
 ];
@@ -200,6 +201,11 @@ impl Hook for Held {
 
     fn message_deliver(&self, receiver: &Client, delivery: &Delivered<'_>) -> Receipt {
         self.note(Event::delivered(Call::MessageDeliver, receiver, delivery))
+    }
+
+    fn message_rejected(&self, client: &Client, message: &Message, refusal: &Refusal) -> Receipt {
+        let rest = format!(" {}", refusal.cause);
+        self.note(Event::message(Call::MessageRejected, client, message, &rest))
     }
 
     fn message_acked(&self, receiver: &Client, delivery: &Delivered<'_>) -> Receipt {

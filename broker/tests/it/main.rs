@@ -27,6 +27,7 @@ mod will;
 mod budget;
 mod events;
 mod receipts;
+mod rejected;
 
 // Too much, too slow, wrong.
 mod abuse;

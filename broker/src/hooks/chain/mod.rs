@@ -101,19 +101,30 @@ impl Chain {
     }
 
     /// Whether a message may go on, and what its acknowledgement waits for. A rejection ends the
-    /// chain: later hooks do not see the message.
+    /// chain: later hooks do not see the message as one that was published, but whoever wants to know
+    /// of rejections is told. One that a hook absorbs goes on through the chain like any other.
     ///
     /// A `Closed` hook that panics rejects the message with a receipt that has failed: it is
     /// neither delivered (the hook may be the one that would have refused it) nor acknowledged (it
-    /// may be the one that would have stored it), so the publisher sends it again.
+    /// may be the one that would have stored it), so the publisher sends it again. Nobody has refused
+    /// it, so nobody is told that.
     pub fn message_publish(&self, client: &Client, message: &Message) -> PublishAnswer {
         let call = Call::MessagePublish;
         let mut receipts = Receipt::settled();
+        let mut is_absorbed = false;
         for link in self.wanting(call) {
             match link.call(call, |hook| hook.message_publish(client, message)) {
                 Ok(PublishAnswer::Accept(receipt)) => receipts = receipts.and(link.watch(call, receipt)),
+                Ok(PublishAnswer::Absorb(receipt)) => {
+                    receipts = receipts.and(link.watch(call, receipt));
+                    is_absorbed = true;
+                }
                 Ok(PublishAnswer::Reject(refusal, receipt)) => {
-                    return PublishAnswer::Reject(refusal, receipts.and(link.watch(call, receipt)));
+                    let receipts = receipts.and(link.watch(call, receipt));
+                    return PublishAnswer::Reject(
+                        refusal,
+                        receipts.and(self.message_rejected(client, message, &refusal)),
+                    );
                 }
                 Err(_) if link.is_open() => {}
                 Err(fault) => {
@@ -121,7 +132,12 @@ impl Chain {
                 }
             }
         }
-        PublishAnswer::Accept(receipts)
+        if is_absorbed { PublishAnswer::Absorb(receipts) } else { PublishAnswer::Accept(receipts) }
+    }
+
+    /// A message was refused, by the access rules or by a hook.
+    pub fn message_rejected(&self, client: &Client, message: &Message, refusal: &Refusal) -> Receipt {
+        self.tell(Call::MessageRejected, |hook| hook.message_rejected(client, message, refusal))
     }
 
     /// A message is sent to a subscriber.

@@ -32,6 +32,8 @@ enum Script {
     Never,
     /// Promises something; the test settles it.
     Promise,
+    /// Takes a message for the repetition of another.
+    Absorb,
 }
 
 struct Scripted {
@@ -79,6 +81,7 @@ impl Hook for Scripted {
             Call::SessionSubscribed,
             Call::SessionUnsubscribed,
             Call::MessagePublish,
+            Call::MessageRejected,
             Call::MessageDeliver,
             Call::MessageAcked,
         ]
@@ -94,7 +97,7 @@ impl Hook for Scripted {
             Script::LaterFault => Answer::Later(Box::pin(async { Err(Fault::transient("scripted")) })),
             Script::LaterPanic => Answer::Later(Box::pin(async { panic!("as scripted") })),
             Script::Never => Answer::Later(Box::pin(pending())),
-            Script::Ignore | Script::Promise => Answer::Now(Authentication::Ignore),
+            Script::Ignore | Script::Promise | Script::Absorb => Answer::Now(Authentication::Ignore),
         }
     }
 
@@ -111,8 +114,14 @@ impl Hook for Scripted {
         let receipt = self.event(Call::MessagePublish);
         match self.script {
             Script::Deny => PublishAnswer::Reject(REFUSED, receipt),
+            Script::Absorb => PublishAnswer::Absorb(receipt),
             _ => PublishAnswer::Accept(receipt),
         }
+    }
+
+    fn message_rejected(&self, _: &Client, _: &Message, refusal: &Refusal) -> Receipt {
+        assert_eq!(*refusal, REFUSED);
+        self.event(Call::MessageRejected)
     }
 
     fn message_deliver(&self, _: &Client, _: &Delivered<'_>) -> Receipt {
@@ -260,10 +269,30 @@ fn a_rejection_ends_the_chain_and_keeps_earlier_promises() {
         panic!("the message went on")
     };
     assert_eq!(refusal, REFUSED);
-    assert!(last.called.lock().unwrap().is_empty());
+    // All are told of the rejection, and the answer waits for who puts it on record.
+    assert_eq!(*last.called.lock().unwrap(), [Call::MessageRejected]);
+    assert_eq!(*store.called.lock().unwrap(), [Call::MessagePublish, Call::MessageRejected]);
+    assert!(poll(&mut receipt).is_pending());
+    store.settle(Ok(()));
     assert!(poll(&mut receipt).is_pending());
     store.settle(Ok(()));
     assert_eq!(poll(&mut receipt), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn what_is_absorbed_goes_on_and_its_acknowledgement_waits_for_all() {
+    let (guard, store) = (Scripted::new("guard", Script::Absorb), Scripted::new("store", Script::Promise));
+    let closed = |hook: &Arc<Scripted>| (Arc::clone(hook), None, OnFault::Closed);
+    let PublishAnswer::Absorb(mut receipt) =
+        chain(&[closed(&guard), closed(&store)]).message_publish(&client(), &message())
+    else {
+        panic!("it would be delivered")
+    };
+    assert!(poll(&mut receipt).is_pending());
+    store.settle(Ok(()));
+    assert_eq!(poll(&mut receipt), Poll::Ready(Ok(())));
+    let refused = chain(&[closed(&guard), closed(&Scripted::new("no", Script::Deny))]);
+    assert!(matches!(refused.message_publish(&client(), &message()), PublishAnswer::Reject(REFUSED, _)));
 }
 
 #[test]
