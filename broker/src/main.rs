@@ -60,12 +60,15 @@ async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::
     let budget = Budget::new(config.limits.inflight_bytes_total);
     let metrics = Metrics::new(&mut registry, &budget);
     let server = Arc::new(Server::start(&config, chain, metrics, budget, &shutdown)?);
-    if let Some(address) = config.http.address {
-        let token = Token::new(config.http.token()?.as_ref());
+    if let Some(address) = config.http.server.address {
+        let token = Token::new(config.http.token.read()?.as_ref());
         let routes = http::admin::routes(Arc::new(registry), readiness)
             .merge(protect(admin::routes(server.broker.clone()), token));
         let listener = http::server::bind(address).await?;
-        shutdown.spawn("http", http::server::serve(listener, routes, config.http, shutdown.token().clone()));
+        shutdown.spawn(
+            "http",
+            http::server::serve(listener, routes, config.http.server, shutdown.token().clone()),
+        );
     }
     shutdown.spawn("reload", reload::on_hangup(server.clone(), access, shutdown.clone()));
     shutdown.requested().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use latchline_shared::kit::config::value;
 use latchline_shared::kit::http::Http;
+use latchline_shared::kit::http::auth::OneToken;
 use latchline_shared::kit::telemetry::Log;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -31,9 +32,20 @@ pub struct Config {
     /// Who may connect and do what.
     pub access: Access,
     /// Admin routes and API.
-    pub http: Http,
+    pub http: Api,
     /// Logs.
     pub log: Log,
+}
+
+/// The HTTP server, and who may use its API.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Api {
+    /// The server.
+    #[serde(flatten)]
+    pub server: Http,
+    /// The token of the API.
+    #[serde(flatten)]
+    pub token: OneToken,
 }
 
 /// Listeners, and the certificates of the encrypted ones.

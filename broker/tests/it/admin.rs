@@ -33,8 +33,6 @@ impl Api {
         let address = listener.local_addr().expect("an address");
         let http = Http {
             address: Some(address),
-            token: None,
-            token_file: None,
             connections_max: 10,
             body_bytes_max: 10_000,
             head_timeout: Duration::from_secs(5),

@@ -58,9 +58,9 @@ impl Audit {
         let own = [
             ("http.address", format!("127.0.0.1:{}", free_port()?)),
             ("http.tokens_file", tokens.display().to_string()),
-            ("kafka.servers", kafka.bootstrap()),
+            ("consumer.kafka.servers", kafka.bootstrap()),
             // New data does not wake a waiting fetch of the development Kafka.
-            ("kafka.properties", r#"{ "fetch.wait.max.ms" = "10" }"#.to_owned()),
+            ("consumer.kafka.properties", r#"{ "fetch.wait.max.ms" = "10" }"#.to_owned()),
             ("postgres.url", postgres.settings(DATABASE).url.expose_secret().to_owned()),
             ("postgres.password_file", postgres.password_file().display().to_string()),
             ("keys.master_key", secrets.master_hex.clone()),
@@ -73,10 +73,12 @@ impl Audit {
         Ok(Self { auditor, postgres, token, settings, folder })
     }
 
-    /// Another instance, not started, with the same settings but for its port.
-    pub fn another(&self) -> anyhow::Result<Program> {
+    /// Another instance, not started, with a port of its own, and else the same settings but for
+    /// `further` ones.
+    pub fn another(&self, further: &[(&str, &str)]) -> anyhow::Result<Program> {
         let mut settings = self.settings.clone();
         settings.push(("http.address".to_owned(), format!("127.0.0.1:{}", free_port()?)));
+        settings.extend(further.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         Ok(program(&settings))
     }
 

@@ -25,9 +25,14 @@ impl Validate for Config {
         self.listen.problems(problems);
         self.limits.problems(problems);
         self.access.problems(problems);
-        self.http.problems(problems);
+        self.http.server.problems(problems);
+        self.http.token.problems(problems);
         self.log.problems(problems);
-        if self.http.address.is_some_and(|http| self.listen.addresses().any(|(_, other)| clash(http, other)))
+        if self
+            .http
+            .server
+            .address
+            .is_some_and(|http| self.listen.addresses().any(|(_, other)| clash(http, other)))
         {
             problems.push("http.address: is also the address of a listener".to_owned());
         }

@@ -24,7 +24,7 @@ fn the_defaults_are_valid_complete_and_read() {
     let config = read("").unwrap();
     assert_eq!(config.listen.tcp, Some(([0, 0, 0, 0], 1883).into()));
     assert_eq!(config.listen.tls, None);
-    assert_eq!(config.http.address, Some(([127, 0, 0, 1], 18083).into()));
+    assert_eq!(config.http.server.address, Some(([127, 0, 0, 1], 18083).into()));
     assert_eq!(config.limits.packet_bytes_max, 262_144);
     assert_eq!(config.limits.slow_receiver_wait, std::time::Duration::from_secs(5));
     assert_eq!(config.access.anonymous_role, None);

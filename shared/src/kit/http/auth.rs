@@ -3,6 +3,8 @@
 //! Only its SHA-256 is kept, and hashes are compared in constant time, so neither a memory dump nor
 //! the time of an answer gives the token away. No token means no API, never an open one.
 
+use std::path::PathBuf;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::AUTHORIZATION;
@@ -10,10 +12,46 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
+use crate::kit::config::{Validate, value};
+
+/// Shortest token that is accepted in the configuration.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The keys of the `[http]` table of a binary whose API has one token.
+#[derive(Debug, Clone, Deserialize)]
+pub struct OneToken {
+    /// Bearer token of the API; the API is off while neither this nor `token_file` is set. The
+    /// admin routes need no token.
+    #[serde(deserialize_with = "value::optional")]
+    pub token: Option<SecretString>,
+    /// File that holds the token.
+    #[serde(deserialize_with = "value::optional")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl OneToken {
+    /// The token, from the value or from the file.
+    pub fn read(&self) -> anyhow::Result<Option<SecretString>> {
+        value::secret("http.token", self.token.as_ref(), self.token_file.as_deref())
+    }
+}
+
+impl Validate for OneToken {
+    fn problems(&self, problems: &mut Vec<String>) {
+        match self.read() {
+            Err(error) => problems.push(format!("{error:#}")),
+            Ok(Some(token)) if token.expose_secret().len() < TOKEN_BYTES_MIN => {
+                problems.push(format!("http.token: must have at least {TOKEN_BYTES_MIN} bytes"));
+            }
+            Ok(_) => {}
+        }
+    }
+}
 
 /// What a request must show.
 #[derive(Clone)]

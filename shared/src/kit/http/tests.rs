@@ -7,13 +7,14 @@ use axum::body::Bytes;
 use axum::routing::{get, post};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Token, protect};
+use super::auth::{OneToken, Token, protect};
 use super::readiness::Readiness;
 use super::*;
 use crate::kit::testing::eventually;
@@ -41,8 +42,6 @@ impl Answer {
 fn http() -> Http {
     Http {
         address: None,
-        token: None,
-        token_file: None,
         connections_max: 100,
         body_bytes_max: 100,
         head_timeout: SOON,
@@ -252,21 +251,22 @@ async fn a_stop_lets_requests_finish() {
 
 #[test]
 fn settings_are_checked() {
-    let check = |http: Http, expected: &[&str]| {
+    fn check(settings: impl Validate, expected: &[&str]) {
         let mut problems = Vec::new();
-        http.problems(&mut problems);
+        settings.problems(&mut problems);
         assert_eq!(problems, expected);
-    };
+    }
     check(http(), &[]);
-    check(Http { token: Some("0123456789abcdef".into()), ..http() }, &[]);
-    check(
-        Http { token: Some("short".into()), connections_max: 0, head_timeout: Duration::ZERO, ..http() },
-        &[
-            "http.token: must have at least 16 bytes",
-            "http.connections_max: must not be 0",
-            "http.head_timeout_ms: must not be 0",
-        ],
-    );
-    let both = Http { token: Some("x".into()), token_file: Some("/nonexistent".into()), ..http() };
+    let zero = Http { connections_max: 0, head_timeout: Duration::ZERO, ..http() };
+    check(zero, &["http.connections_max: must not be 0", "http.head_timeout_ms: must not be 0"]);
+
+    let token = |token: Option<&str>, file: Option<&str>| OneToken {
+        token: token.map(SecretString::from),
+        token_file: file.map(Into::into),
+    };
+    check(token(None, None), &[]);
+    check(token(Some("0123456789abcdef"), None), &[]);
+    check(token(Some("short"), None), &["http.token: must have at least 16 bytes"]);
+    let both = token(Some("x"), Some("/nonexistent"));
     check(both, &["http.token: set it or http.token_file, not both"]);
 }
