@@ -165,9 +165,15 @@ begin
     end if;
     -- One maker at a time, in all sessions; the lock goes with the transaction.
     perform pg_advisory_xact_lock(hashtextextended('latchline auditor month', 0));
-    if to_regclass('auditor.' || name) is null then
+    -- Asked of the table itself: what to_regclass remembers is from before the wait.
+    if not exists (
+        select from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where nspname = 'auditor' and relname = name
+    ) then
+        -- Made apart and then attached: that stops nobody who reads or writes the other months.
+        execute format('create table auditor.%I (like auditor.event)', name);
         execute format(
-            'create table auditor.%I partition of auditor.event for values from (%L) to (%L)',
+            'alter table auditor.event attach partition auditor.%I for values from (%L) to (%L)',
             name, first::text || ' 00:00:00+00', (first + interval '1 month')::date::text || ' 00:00:00+00');
         execute format('grant select, insert on auditor.%I to latchline_auditor', name);
     end if;

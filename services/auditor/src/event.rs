@@ -75,8 +75,10 @@ pub struct Place {
 /// A row: an event in its place in a chain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What happened. `raw` is empty if retention has removed it.
+    /// What happened. `raw` is empty if it was removed.
     pub event: Event,
+    /// Whether the raw record was removed (is null).
+    pub raw_removed: bool,
     /// Hash of the raw record.
     pub raw_sha256: [u8; 32],
     /// The partition of the stream, or [`SYSTEM_CHAIN`].

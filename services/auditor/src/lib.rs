@@ -1,3 +1,8 @@
 //! The auditor: no forged or replayed command goes unseen, and history can be proved and queried.
 
+pub mod chain;
 pub mod event;
+pub mod history;
+pub mod ndjson;
+
+pub mod migrations;
