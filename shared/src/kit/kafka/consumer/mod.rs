@@ -17,6 +17,19 @@ pub mod config;
 pub mod metrics;
 pub mod reader;
 
+mod membership;
+mod statistics;
+
+mod lane;
+mod lanes;
+
+mod deadletter;
+mod plan;
+mod store;
+
+mod health;
+mod progress;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -120,3 +133,6 @@ pub trait Service: Send + Sync + 'static {
     /// Called after a transaction of this lane was committed.
     fn committed(&self, _lane: i32) {}
 }
+
+#[cfg(test)]
+mod tests;
