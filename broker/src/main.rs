@@ -9,6 +9,7 @@ use latchline_bridge::{Bridge, config::Config as BridgeConfig};
 use latchline_broker::config::DEFAULT_TOML;
 use latchline_broker::hooks::access::AccessControl;
 use latchline_broker::hooks::chain::Chain;
+use latchline_broker::hooks::guard::Guard;
 use latchline_broker::hooks::link::{Link, OnFault};
 use latchline_broker::metrics::Metrics;
 use latchline_broker::server::Server;
@@ -48,9 +49,14 @@ async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::
         false => None,
     };
 
-    // The order of the hooks: access decides first, and only what it lets pass is stored.
+    // The order of the hooks: access decides first, then the guard, and only what both let pass is
+    // stored.
     let deadline = Some(config.limits.authenticate_timeout);
     let mut links = vec![Link { hook: access.clone(), deadline, on_fault: OnFault::Closed }];
+    if let Some(guard) = Guard::open(&config)? {
+        guard.metrics().register(&mut registry);
+        links.push(Link { hook: Arc::new(guard), deadline: None, on_fault: OnFault::Closed });
+    }
     if let Some(bridge) = bridge.clone() {
         links.push(Link { hook: bridge.clone(), deadline: None, on_fault: OnFault::Closed });
         readiness.check("kafka", move || bridge.ready());

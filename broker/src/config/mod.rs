@@ -31,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect and do what.
     pub access: Access,
+    /// Which commands reach their locks.
+    pub guard: Guard,
     /// Admin routes and API.
     pub http: Api,
     /// Logs.
@@ -237,4 +239,47 @@ pub enum Action {
     Subscribe,
     /// Both.
     All,
+}
+
+/// Which commands reach their locks.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Guard {
+    /// Whether commands are looked at, and what comes of it.
+    pub mode: GuardMode,
+    /// Master keys that commands name by `kid`; with `access.fleet_master_key` there may be two.
+    #[serde(deserialize_with = "value::list")]
+    pub named: Vec<NamedKey>,
+    /// File with the secrets of locks that have their own.
+    #[serde(deserialize_with = "value::optional")]
+    pub lock_secrets_file: Option<PathBuf>,
+    /// Locks whose commands may have signatures of 16 digits.
+    pub short_sign_locks: Vec<String>,
+    /// Locks that no command is good for any more.
+    pub revoked_locks: Vec<String>,
+    /// Nonces that are remembered, of all locks.
+    pub nonces_max: usize,
+    /// Nonces that are remembered of one lock.
+    pub nonces_per_lock_max: usize,
+}
+
+/// What the guard does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuardMode {
+    /// Nothing.
+    Off,
+    /// It counts what it would refuse, and lets it through.
+    Report,
+    /// It refuses.
+    Enforce,
+}
+
+/// A master key with a name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedKey {
+    /// Its name in commands.
+    pub kid: String,
+    /// File that holds the key: 64 hexadecimal digits.
+    pub master_key_file: PathBuf,
 }

@@ -41,11 +41,7 @@ impl App {
 
     /// As [`Self::start`], with more hooks behind the one that lets everybody in.
     pub(crate) async fn with_links(links: Vec<Link>, adjust: impl FnOnce(&mut Config)) -> Self {
-        let mut config: Config =
-            load(config::DEFAULT_TOML, None, "NONE", std::iter::empty()).expect("the defaults are valid");
-        config.listen.tcp = Some(([127, 0, 0, 1], 0).into());
-        config.listen.ws = Some(([127, 0, 0, 1], 0).into());
-        adjust(&mut config);
+        let config = Self::config(adjust);
         let mut registry = Registry::default();
         let budget = Budget::new(config.limits.inflight_bytes_total);
         let metrics = Metrics::new(&mut registry, &budget);
@@ -53,6 +49,16 @@ impl App {
         let chain = Chain::new(links);
         let server = Server::start(&config, chain, metrics, budget, &Shutdown::new()).expect("free ports");
         Self { server, registry }
+    }
+
+    /// The defaults with free ports, as the test wants them.
+    pub(crate) fn config(adjust: impl FnOnce(&mut Config)) -> Config {
+        let mut config: Config =
+            load(config::DEFAULT_TOML, None, "NONE", std::iter::empty()).expect("the defaults are valid");
+        config.listen.tcp = Some(([127, 0, 0, 1], 0).into());
+        config.listen.ws = Some(([127, 0, 0, 1], 0).into());
+        adjust(&mut config);
+        config
     }
 
     /// Where a listener listens.

@@ -26,6 +26,7 @@ mod will;
 // What the hooks make of it.
 mod budget;
 mod events;
+mod guard;
 mod receipts;
 mod rejected;
 

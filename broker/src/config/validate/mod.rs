@@ -9,7 +9,10 @@ use latchline_shared::kit::config::{Validate, value};
 use latchline_shared::topic;
 use secrecy::ExposeSecret;
 
-use super::{Access, AccessRule, Action, ClientCertificate, Config, Effect, Limits, Listen};
+use super::{
+    Access, AccessRule, Action, ClientCertificate, Config, Effect, Guard, GuardMode, Limits, Listen,
+};
+use crate::hooks::guard::keys;
 
 /// Largest packet that MQTT can express: the largest remaining length, and its header.
 const PACKET_BYTES_LIMIT: u32 = 268_435_455 + 5;
@@ -25,6 +28,7 @@ impl Validate for Config {
         self.listen.problems(problems);
         self.limits.problems(problems);
         self.access.problems(problems);
+        self.guard.problems(&self.access, problems);
         self.http.server.problems(problems);
         self.http.token.problems(problems);
         self.log.problems(problems);
@@ -180,6 +184,33 @@ impl Access {
         }
         for (index, rule) in self.rules.iter().enumerate() {
             rule.problems(&format!("access.rules[{index}]"), problems);
+        }
+    }
+}
+
+impl Guard {
+    fn problems(&self, access: &Access, problems: &mut Vec<String>) {
+        if self.mode == GuardMode::Off {
+            return;
+        }
+        // What is wrong with the fleet's key alone has been said.
+        let is_fleet_wrong = problems.iter().any(|problem| problem.starts_with("access.fleet_master_key"));
+        match keys::ring(self, access) {
+            Err(error) if !is_fleet_wrong => problems.push(format!("{error:#}")),
+            Ok(ring) if ring.is_empty() => problems.push(
+                "guard.mode: there is no key to verify commands with, set access.fleet_master_key_file, \
+                 guard.named or guard.lock_secrets_file"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        if self.nonces_per_lock_max == 0 {
+            problems.push("guard.nonces_per_lock_max: must not be 0".to_owned());
+        }
+        if self.nonces_per_lock_max > self.nonces_max {
+            let max = self.nonces_max;
+            problems
+                .push(format!("guard.nonces_per_lock_max: must not be more than guard.nonces_max ({max})"));
         }
     }
 }

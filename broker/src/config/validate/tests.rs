@@ -175,6 +175,37 @@ fn roles_and_master_key() {
 }
 
 #[test]
+fn the_guard_needs_keys_and_room() {
+    let no_key = "guard.mode: there is no key to verify commands with, set access.fleet_master_key_file, \
+                  guard.named or guard.lock_secrets_file";
+    check("guard.mode = 'enforce'", &[no_key]);
+    check("guard.mode = 'report'", &[no_key]);
+    check("guard = { nonces_max = 0, nonces_per_lock_max = 0 }", &[]);
+    let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let with = |guard: &str, expected: &[&str]| {
+        let access = format!("access.fleet_master_key = '{key}'");
+        check(&format!("{access}\nguard = {{ mode = 'enforce', {guard} }}"), expected);
+    };
+    with("revoked_locks = ['1']", &[]);
+    with("nonces_max = 10", &["guard.nonces_per_lock_max: must not be more than guard.nonces_max (10)"]);
+    with("nonces_per_lock_max = 0", &["guard.nonces_per_lock_max: must not be 0"]);
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{key}\n")).unwrap();
+    let path = file.path().display();
+    let named = |kid: &str| format!("{{ kid = '{kid}', master_key_file = '{path}' }}");
+    with(&format!("named = [{}]", named("k1")), &[]);
+    with(&format!("named = [{}]", named("")), &["guard.named[0].kid: is empty"]);
+    let too_many = "access.fleet_master_key and guard.named: 3 master keys are active, 2 may be";
+    with(&format!("named = [{}, {}]", named("k1"), named("k2")), &[too_many]);
+    let secrets = "guard.lock_secrets_file: line 1: is not a lock's id and its secret";
+    with(&format!("lock_secrets_file = '{path}'"), &[secrets]);
+    // What is wrong with the fleet's key is said once.
+    let malformed = "access.fleet_master_key: must be 64 lower-case hexadecimal digits";
+    check("access.fleet_master_key = 'abc'\nguard.mode = 'enforce'", &[malformed]);
+}
+
+#[test]
 fn rules() {
     let rule = |conditions: &str, expected: &[&str]| {
         let expected: Vec<_> = expected.iter().map(|problem| format!("access.rules[0]{problem}")).collect();
