@@ -1,5 +1,6 @@
 //! The steps of the schema `auditor`.
 
+use latchline_shared::kit::postgres::Role;
 use latchline_shared::kit::postgres::migrate::Migration;
 
 /// All of them, in order.
@@ -8,3 +9,6 @@ pub const MIGRATIONS: &[Migration] =
 
 /// The schema.
 pub const SCHEMA: &str = "auditor";
+
+/// What the service acts in: it may add to the history and cannot change it.
+pub const ROLE: Role = Role("latchline_auditor");

@@ -36,6 +36,17 @@ pub async fn migrate(client: &mut Client, schema: &str, migrations: &[Migration]
     applied
 }
 
+/// Looks whether `schema` has all migrations and no other, for a login that may not migrate.
+pub async fn is_current(client: &Client, schema: &str, migrations: &[Migration]) -> anyhow::Result<()> {
+    let applied = applied(client, schema, migrations).await?;
+    ensure!(
+        applied == migrations.len(),
+        "schema {schema} has {applied} of {} migrations: somebody must migrate it as its owner",
+        migrations.len()
+    );
+    Ok(())
+}
+
 async fn apply_missing(client: &mut Client, schema: &str, migrations: &[Migration]) -> anyhow::Result<usize> {
     let ledger = format!(
         "create schema if not exists {schema};
@@ -51,6 +62,16 @@ async fn apply_missing(client: &mut Client, schema: &str, migrations: &[Migratio
     if !there.get::<_, bool>(0) {
         client.batch_execute(&ledger).await.with_context(|| format!("create schema {schema}"))?;
     }
+    let applied = applied(client, schema, migrations).await?;
+    for migration in &migrations[applied..] {
+        apply(client, schema, migration).await.with_context(|| format!("migration {}", migration.name))?;
+        info!(schema, migration = migration.name, "migrated");
+    }
+    Ok(migrations.len() - applied)
+}
+
+/// How many of the migrations are applied; one that is not ours is an error.
+async fn applied(client: &Client, schema: &str, migrations: &[Migration]) -> anyhow::Result<usize> {
     let rows =
         client.query(&format!("select name, sha256 from {schema}.migration order by name"), &[]).await?;
     for (number, row) in rows.iter().enumerate() {
@@ -66,11 +87,7 @@ async fn apply_missing(client: &mut Client, schema: &str, migrations: &[Migratio
             ours.name
         );
     }
-    for migration in &migrations[rows.len()..] {
-        apply(client, schema, migration).await.with_context(|| format!("migration {}", migration.name))?;
-        info!(schema, migration = migration.name, "migrated");
-    }
-    Ok(migrations.len() - rows.len())
+    Ok(rows.len())
 }
 
 async fn apply(client: &mut Client, schema: &str, migration: &Migration) -> anyhow::Result<()> {

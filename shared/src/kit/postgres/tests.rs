@@ -25,6 +25,10 @@ async fn migrations_are_applied_once_by_whoever_comes_first() {
     assert_eq!(a.unwrap() + b.unwrap(), 2);
     one.execute("insert into lab.a values (1, 2)", &[]).await.unwrap();
     assert_eq!(migrate(&mut one, "lab", &migrations).await.unwrap(), 0);
+    migrate::is_current(&one, "lab", &migrations).await.unwrap();
+    let third = Migration { name: "0003_third", sql: "select 1" };
+    let error = migrate::is_current(&one, "lab", &[FIRST, SECOND, third]).await.unwrap_err().to_string();
+    assert!(error.starts_with("schema lab has 2 of 3 migrations"), "{error}");
 }
 
 #[tokio::test]
