@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench bench-history
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,3 +16,6 @@ check: ## format, lints, documentation, import directions, licences and advisori
 
 bench: ## memory, CPU time and delays of the broker, few and many locks, mosquitto beside it; 7 minutes
 	@scripts/bench.sh
+
+bench-history: ## what the auditor takes in, and how fast it answers at ten million rows; 10 minutes
+	@scripts/bench-history.sh
