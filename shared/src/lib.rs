@@ -1,8 +1,9 @@
 //! What every part of Latchline agrees on.
 //!
-//! Pure and synchronous: ids, topics, messages, hooks, receipts, the memory budget, Kafka records
-//! and signed commands. Process scaffolding (configuration, telemetry, HTTP, Kafka clients) is in
-//! [`kit`], behind features, so that a reader of the contracts never meets a runtime.
+//! Pure and synchronous: ids, topics, messages, hooks, receipts, the memory budget, Kafka records,
+//! signed commands and the states of locks. Process scaffolding (configuration, telemetry, HTTP,
+//! Kafka clients) is in [`kit`], behind features, so that a reader of the contracts never meets a
+//! runtime.
 //!
 //! Glossary. An MQTT message has a **topic**; subscriptions have **filters**; a **client** has a
 //! **session**; **ack** is MQTT's word only. A Kafka topic is a **stream**, what is stored there is
@@ -22,6 +23,8 @@ pub mod record;
 pub mod command;
 pub mod hex;
 pub mod keys;
+
+pub mod lock_state;
 
 #[cfg(feature = "kit")]
 pub mod kit;

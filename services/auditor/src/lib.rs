@@ -5,4 +5,12 @@ pub mod event;
 pub mod history;
 pub mod ndjson;
 
+pub mod text;
+
+pub mod keys;
+pub mod verdict;
+
+pub mod finding;
+pub mod report;
+
 pub mod migrations;
