@@ -88,13 +88,13 @@ create index nonce_expiry on auditor.nonce (expires_at);
 create table auditor.process (
     client_id    text        not null,
     process_id   text        not null,
-    action       text,                  -- what was commanded
-    nonce_str    text,                  -- of the first command
+    action       text,                  -- what was commanded; what was reported while no command is known
+    nonce_str    text,                  -- of the first command that verified
     commanded_at timestamptz,           -- when it was signed
     delivered_at timestamptz,           -- when the lock acknowledged it
     reported_at  timestamptz,           -- when the lock reported the result
     outcome      text,                  -- ok, failed, denied; null while there is none
-    verdict      text,                  -- of the first command
+    verdict      text,                  -- of the command; null while none is known
     deadline_at  timestamptz,           -- when the other half is missed; null when there is nothing to miss
     chain_id     smallint    not null,  -- the lane that watches the deadline
     updated_at   timestamptz not null,
@@ -111,10 +111,12 @@ create table auditor.lock_state (
     changed_at     timestamptz not null
 );
 
--- Time as the records of a lane tell it.
+-- Time as the records of a lane tell it, in each of its streams: one may be read far ahead of the
+-- other. What is due is what is before both.
 create table auditor.lane (
-    chain_id     smallint primary key,
-    watermark_at timestamptz not null
+    chain_id    smallint primary key,
+    reports_at  timestamptz,
+    commands_at timestamptz
 );
 
 -- How far each stream has been read, written in the transaction of the effect.

@@ -13,4 +13,8 @@ pub mod verdict;
 pub mod finding;
 pub mod report;
 
+pub mod judge;
+pub mod process;
+pub mod record;
+
 pub mod migrations;
