@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -114,25 +114,28 @@ impl<S: Service> Lanes<S> {
 
     /// Ends all lanes, and waits for them; those that take too long are rolled back.
     pub(super) fn close(&mut self, how: Close) {
+        let (deadline, bytes_max) = (self.shared.settings.drain_timeout, self.shared.settings.lane_bytes_max);
         if how == Close::Soon {
             self.stop.cancel();
         }
-        // The queues end.
-        self.open.clear();
+        let (mut open, tasks) = (std::mem::take(&mut self.open), &mut self.tasks);
         self.shared.metrics.paused_lanes.set(0);
-        let tasks = &mut self.tasks;
-        let mut ended = async || while tasks.join_next().await.is_some() {};
-        let deadline = self.shared.settings.drain_timeout;
-        if self.runtime.block_on(async { timeout(deadline, ended()).await }).is_ok() {
+        let ended = async {
+            for open in open.values_mut().filter(|_| how == Close::WhenEmpty) {
+                open.empty(bytes_max).await;
+            }
+            // The queues end.
+            drop(open);
+            while tasks.join_next().await.is_some() {}
+        };
+        if self.runtime.block_on(async { timeout(deadline, ended).await }).is_ok() {
             return;
         }
         warn!(reader = self.shared.name, ?deadline, "lanes did not end in time and are rolled back");
-        self.stop.cancel();
         self.tasks.abort_all();
-        let tasks = &mut self.tasks;
-        let mut ended = async || while tasks.join_next().await.is_some() {};
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
         // A task that does not yield is left to itself; its transaction is fenced.
-        let _ = self.runtime.block_on(async { timeout(ABORT_WAIT, ended()).await });
+        let _ = self.runtime.block_on(async { timeout(ABORT_WAIT, ended).await });
     }
 
     /// The name of a stream of ours.
@@ -153,30 +156,22 @@ impl<S: Service> Lanes<S> {
             return None;
         }
         let bytes = room_of(&record, self.shared.settings.lane_bytes_max);
-        let (room, sender) = (Arc::clone(&open.room), &open.sender);
-        if let Ok(permit) = Arc::clone(&room).try_acquire_many_owned(bytes)
-            && let Ok(slot) = sender.try_reserve()
+        if let Ok(permit) = Arc::clone(&open.room).try_acquire_many_owned(bytes)
+            && let Ok(slot) = open.sender.try_reserve()
         {
             slot.send(Entry::Record(record, permit));
             return None;
         }
-        let wait = async {
-            let permit = room.acquire_many_owned(bytes).await.ok()?;
-            Some((permit, sender.reserve().await.ok()?))
-        };
-        match self.runtime.block_on(async { timeout(FULL_WAIT, wait).await }) {
-            Ok(Some((permit, slot))) => {
+        if let Ok(waited) = self.runtime.block_on(async { timeout(FULL_WAIT, open.slot(bytes)).await }) {
+            // Without a slot the lane has ended, and with it the membership.
+            if let Some((permit, slot)) = waited {
                 slot.send(Entry::Record(record, permit));
-                None
             }
-            // The lane has ended, and with it the membership.
-            Ok(None) => None,
-            Err(_) => {
-                open.held.push_back(record);
-                self.shared.metrics.paused_lanes.inc();
-                Some(number)
-            }
+            return None;
         }
+        open.held.push_back(record);
+        self.shared.metrics.paused_lanes.inc();
+        Some(number)
     }
 
     /// Lets lanes have what is held for them; those that have room again, whose partitions are to
@@ -238,6 +233,20 @@ impl<S: Service> Lanes<S> {
 }
 
 impl Open {
+    /// Waits for room; none if the lane has ended. Cancel safety: takes nothing until it is ready.
+    async fn slot(&self, bytes: u32) -> Option<(OwnedSemaphorePermit, mpsc::Permit<'_, Entry>)> {
+        let permit = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
+        Some((permit, self.sender.reserve().await.ok()?))
+    }
+
+    /// Sends all records that are held, as the lane makes room.
+    async fn empty(&mut self, bytes_max: usize) {
+        while let Some(record) = self.held.pop_front() {
+            let Some((permit, slot)) = self.slot(room_of(&record, bytes_max)).await else { return };
+            slot.send(Entry::Record(record, permit));
+        }
+    }
+
     /// Sends one record that is held, if there is one and it fits.
     fn send_held(&mut self, bytes_max: usize) -> bool {
         let Some(bytes) = self.held.front().map(|record| room_of(record, bytes_max)) else { return false };

@@ -290,7 +290,11 @@ impl<S: Service> ClientContext for Context<S> {
     fn stats_raw(&self, json: &[u8]) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.shared.link.statistics(json);
-        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = Statistics::parse(json);
+        let statistics = Statistics::parse(json);
+        if let Err(error) = &statistics {
+            self.shared.link.complain("statistics", &format!("unknown form: {error}"));
+        }
+        *self.statistics.lock().unwrap_or_else(PoisonError::into_inner) = statistics.ok();
     }
 }
 

@@ -4,6 +4,7 @@
 //! could do nothing does not disturb the others.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::thread;
@@ -79,39 +80,14 @@ pub(super) struct Shared<S> {
 
 impl<S: Service> Reader<S> {
     /// Reads until `token` is cancelled; for [`Shutdown::spawn`](crate::kit::shutdown::Shutdown::spawn).
+    /// The readiness check is there from this call on, also while nobody has polled the future yet.
     ///
     /// # Errors
     /// A bug: a statement that cannot work, or settings that make no client. Everything else is
     /// waited for.
-    pub async fn run(self, token: CancellationToken) -> anyhow::Result<()> {
-        let shared = Arc::new(self.share()?);
-        let mut attempt = 0;
-        while !token.is_cancelled() {
-            let why = match shared.prepare().await {
-                Ok(()) => {
-                    let began_at = Instant::now();
-                    let end = Arc::clone(&shared).membership(&token).await?;
-                    if began_at.elapsed() > LONG {
-                        attempt = 0;
-                    }
-                    match end {
-                        End::Shutdown => return Ok(()),
-                        End::Failed(why) => bail!(why),
-                        End::OutOfRange => "kafka: records were deleted before they were read".to_owned(),
-                        End::Rejoin(why) => why,
-                    }
-                }
-                Err(Fault::Transient { why, .. }) => why.into_owned(),
-                Err(fault) => bail!(fault),
-            };
-            shared.health.fails(Place::Start, why);
-            let random = std::hash::RandomState::new().hash_one(attempt);
-            tokio::select! {
-                () = token.cancelled() => {}
-                () = sleep(plan::pause(attempt, random)) => attempt += 1,
-            }
-        }
-        Ok(())
+    pub fn run(self, token: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+        let shared = self.share();
+        async move { Arc::new(shared?).run(&token).await }
     }
 
     fn share(self) -> anyhow::Result<Shared<S>> {
@@ -138,6 +114,42 @@ impl<S: Service> Reader<S> {
 }
 
 impl<S: Service> Shared<S> {
+    /// One membership after the other.
+    async fn run(self: Arc<Self>, token: &CancellationToken) -> anyhow::Result<()> {
+        let mut attempt = 0;
+        while !token.is_cancelled() {
+            // Cancel safety: what is asked may be asked again.
+            let prepared = tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                prepared = self.prepare() => prepared,
+            };
+            let why = match prepared {
+                Ok(()) => {
+                    let began_at = Instant::now();
+                    let end = Arc::clone(&self).membership(token).await?;
+                    if began_at.elapsed() > LONG {
+                        attempt = 0;
+                    }
+                    match end {
+                        End::Shutdown => return Ok(()),
+                        End::Failed(why) => bail!(why),
+                        End::OutOfRange => "kafka: records were deleted before they were read".to_owned(),
+                        End::Rejoin(why) => why,
+                    }
+                }
+                Err(Fault::Transient { why, .. }) => why.into_owned(),
+                Err(fault) => bail!(fault),
+            };
+            self.health.fails(Place::Start, why);
+            let random = std::hash::RandomState::new().hash_one(attempt);
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = sleep(plan::pause(attempt, random)) => attempt += 1,
+            }
+        }
+        Ok(())
+    }
+
     /// A record was read.
     pub(super) fn records(&self, stream: &str) {
         if let Some(counter) = self.records.get(stream) {

@@ -48,9 +48,9 @@ pub(super) struct Partition {
 }
 
 impl Statistics {
-    /// What the library wrote, if it is what we know.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok()
+    /// What the library wrote.
+    pub(super) fn parse(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
     }
 
     /// The partition of a stream, if it is known.

@@ -1,8 +1,8 @@
 //! The transactions: effect and offset together, or neither.
 //!
-//! Each locks the offsets it is about first, in one order (stream, partition), so a member that
-//! lost its partitions and the one that has them now wait for each other and never deadlock; the
-//! second finds what the first has stored.
+//! Each locks the offsets it is about first, in one order (partition by partition, streams by
+//! name), so a member that lost its partitions and the one that has them now wait for each other
+//! and never deadlock; the second finds what the first has stored.
 //!
 //! Invariant: a connection whose transaction did not end well is closed, never given back to the
 //! pool: its rollback cannot be waited for.
@@ -79,7 +79,7 @@ impl<S: Service> Store<S> {
             lock: format!(
                 "select o.stream, o.next_offset from {table} o
                  join unnest($1::text[], $2::int[]) as wanted (stream, partition) using (stream, partition)
-                 order by o.stream, o.partition for update of o"
+                 order by o.stream for update of o"
             ),
             insert: format!(
                 "insert into {table} (stream, partition, next_offset) values ($1, $2, $3)

@@ -3,6 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,6 +71,59 @@ async fn a_member_whose_offset_was_moved_is_fenced() {
     assert_eq!(lab.effects("a", 1).await, [0, 1, 2, 5, 6]);
     assert_eq!(member.metrics.fenced.get(), 1);
     eventually(SOON, "ready again", async || member.reason().is_empty()).await;
+    member.end().await;
+}
+
+/// Two groups share one table of offsets: each member believes in its assignment, and so they fence
+/// each other again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_that_have_the_same_partitions_store_nothing_twice() {
+    let lab = Lab::new().await;
+    let rival = Consumer { group: "rival".to_owned(), ..lab.settings() };
+    let members = [lab.member(), lab.member_with(rival, lab.pool.clone(), Semaphore::MAX_PERMITS)];
+    for member in &members {
+        member.until_ready().await;
+    }
+    for round in 1..=10 {
+        for partition in 0..PARTITIONS {
+            lab.produce_many("a", partition, 50).await;
+            lab.produce_many("b", partition, 50).await;
+        }
+        lab.until_effects(round * 300).await;
+    }
+    for (stream, partition) in ["a", "b"].into_iter().flat_map(|s| (0..PARTITIONS).map(move |p| (s, p))) {
+        let effects = lab.effects(stream, partition).await;
+        assert_eq!(effects, (0..500).collect::<Vec<_>>(), "{stream} {partition}");
+    }
+    let fenced: u64 = members.iter().map(|member| member.metrics.fenced.get()).sum();
+    assert!(fenced > 0, "they did not meet");
+    for member in members {
+        member.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lag_is_seen_here_and_in_kafka() {
+    let lab = Lab::new().await;
+    let member = lab.member_with(lab.settings(), lab.pool.clone(), 0);
+    member.until_ready().await;
+    lab.produce_many("a", 1, 10).await;
+    member.until_metric("kafka_lag_records{stream=\"a\",partition=\"1\"} 10").await;
+    member.service.permits.add_permits(1);
+    member.until_metric("kafka_lag_records{stream=\"a\",partition=\"1\"} 0").await;
+    member.until_metric("kafka_records_total{stream=\"a\"} 10").await;
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", lab.kafka.bootstrap())
+        .set("group.id", "lab")
+        .create()
+        .unwrap();
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition("a", 1);
+    let committed = async || {
+        let offsets = consumer.committed_offsets(partitions.clone(), SOON).unwrap();
+        offsets.elements()[0].offset() == Offset::Offset(10)
+    };
+    eventually(SOON, "kafka knows the offset", committed).await;
     member.end().await;
 }
 

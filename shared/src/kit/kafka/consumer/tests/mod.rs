@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -117,6 +118,7 @@ struct Lab {
 struct Member {
     service: Arc<Probe>,
     metrics: Metrics,
+    registry: Registry,
     readiness: Readiness,
     token: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
@@ -155,7 +157,8 @@ impl Lab {
             is_entered: AtomicBool::default(),
             commits: AtomicUsize::default(),
         });
-        let metrics = Metrics::new(&mut Registry::default());
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
         let (readiness, token) = (Readiness::new(), CancellationToken::new());
         let reader = Reader {
             settings,
@@ -168,7 +171,7 @@ impl Lab {
             readiness: readiness.clone(),
         };
         let task = tokio::spawn(reader.run(token.clone()));
-        Member { service, metrics, readiness, token, task }
+        Member { service, metrics, registry, readiness, token, task }
     }
 
     /// Writes records, one after the other, and returns when they are stored.
@@ -226,6 +229,16 @@ impl Member {
 
     async fn until_reason(&self, expected: &str) {
         eventually(SOON, expected, async || self.reason().contains(expected)).await;
+    }
+
+    /// Waits until the metrics have this line.
+    async fn until_metric(&self, line: &str) {
+        let has_line = async || {
+            let mut text = String::new();
+            encode(&mut text, &self.registry).unwrap();
+            text.lines().any(|own| own == line)
+        };
+        eventually(SOON, line, has_line).await;
     }
 
     /// Asks it to end, and waits until it has.
