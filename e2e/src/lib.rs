@@ -17,6 +17,8 @@ pub mod feed;
 pub mod lock;
 pub mod operator;
 
+pub mod attack;
+
 pub mod stack;
 
 pub mod bench;

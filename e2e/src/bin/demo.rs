@@ -16,7 +16,7 @@ use latchline_e2e::demo::screen::{self, heading, say};
 use latchline_e2e::demo::story::{LOCKS, Story};
 use latchline_e2e::kafka::reader::{From, Reader};
 use latchline_e2e::kafka::{Choice, Kafka};
-use latchline_e2e::stack::{COMMANDS, STATES, Stack};
+use latchline_e2e::stack::{COMMANDS, REJECTED, STATES, Stack};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Shows Latchline at work on this machine
@@ -61,7 +61,7 @@ async fn play(arguments: &Arguments) -> anyhow::Result<()> {
     let mut stack = Stack::start_for_people(Kafka::start(choice).await?).await?;
     say(&format!("MQTT at {}, Kafka at {}", stack.mqtt(), stack.kafka.bootstrap()));
     // From now on: a Kafka that was there already may hold much.
-    let reader = Reader::open(&stack.kafka.bootstrap(), &[STATES, COMMANDS], From::End).await?;
+    let reader = Reader::open(&stack.kafka.bootstrap(), &[STATES, COMMANDS, REJECTED], From::End).await?;
     let follower = Follower::start(reader, screen::record);
 
     let interval = Duration::from_secs(arguments.interval);
@@ -85,8 +85,10 @@ fn look_further(stack: &Stack) -> anyhow::Result<()> {
     say(&format!(
         "source {environment}      (server, passwords, keys of this run)\n\
          {folder}/lockctl unlock {lock}\n\
-         {folder}/lockctl unlock {lock} --forge\n\
+         {folder}/lockctl unlock {lock} --v5 --forge\n\
          {folder}/lockctl records {COMMANDS}\n\
+         {folder}/lockctl records {REJECTED}\n\
+         {folder}/locksim attack\n\
          mosquitto_sub -p {port} -u operator -P \"$LATCHLINE_PASSWORD\" -i operator-me -t 'devices/+/state'\n\
          http://{http}/metrics   http://{http}/readyz",
         port = stack.mqtt().port(),
@@ -108,6 +110,7 @@ fn write_environment(stack: &Stack) -> anyhow::Result<PathBuf> {
         ("SERVER", stack.mqtt().to_string()),
         ("KAFKA", stack.kafka.bootstrap()),
         ("PASSWORD", stack.secrets.operator.clone()),
+        ("ADMINISTRATOR_PASSWORD", stack.secrets.administrator.clone()),
         ("MASTER_KEY", stack.secrets.master_hex.clone()),
     ] {
         writeln!(file, "export LATCHLINE_{name}={value}")?;

@@ -1,25 +1,34 @@
 //! `locksim`: simulated locks. Each reports every minute and at once on change, and takes signed
-//! commands, as the contract says.
+//! commands, as the contract says. `locksim attack` attacks one.
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::{Key, Server};
+use latchline_e2e::attack::{self, Arena};
 use latchline_e2e::lock::nonces::NonceFile;
 use latchline_e2e::lock::run::{Happening, Observer, Settings, run};
 use latchline_e2e::lock::state::{Change, is_lock_id};
-use latchline_e2e::mqtt;
+use latchline_e2e::operator::{Operator, Report};
+use latchline_e2e::stack::secrets::OPERATOR;
+use latchline_e2e::{mqtt, random};
 use latchline_shared::command::ShortSign;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Simulated locks
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     #[command(flatten)]
     server: Server,
     #[command(flatten)]
@@ -62,15 +71,123 @@ struct Arguments {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum Verb {
+    /// Attack a lock, and print what comes of it; the exit code is 2 if an attack was taken that the
+    /// broker's guard would refuse, or if the lock acted on one
+    Attack(Attack),
+}
+
+#[derive(Args)]
+struct Attack {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    key: Key,
+    /// Id of the lock
+    #[arg(long, default_value = "10083618796833171")]
+    lock: String,
+    /// Id of another lock, in whose name is attacked as well: its own connection is taken over
+    #[arg(long, default_value = "10083618796833999")]
+    other_lock: String,
+    /// The operator's password
+    #[arg(long, env = "LATCHLINE_PASSWORD", hide_env_values = true)]
+    password: String,
+    /// The administrator's password
+    #[arg(long, env = "LATCHLINE_ADMINISTRATOR_PASSWORD", hide_env_values = true)]
+    administrator_password: String,
+    /// Seconds after which a replay that waits comes
+    #[arg(long, default_value_t = 5)]
+    later: u64,
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Some(Verb::Attack(attack)) = &arguments.verb {
+        return attack.run().await;
+    }
     // One socket a lock.
     rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")?;
     let (mut locks, _changes) = start(&arguments).await?;
     tokio::select! {
         _ = locks.join_next() => anyhow::bail!("a lock ended"),
-        signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C").map(|()| ExitCode::SUCCESS),
+    }
+}
+
+impl Attack {
+    async fn run(&self) -> anyhow::Result<ExitCode> {
+        let (host, port) = self.server.address()?;
+        let broker = tokio::net::lookup_host((host.as_str(), port)).await.context("look up --server")?;
+        let arena = Arena {
+            broker: broker.into_iter().next().context("--server has no address")?,
+            protocol: self.server.protocol(),
+            master: self.key.read()?,
+            operator: self.password.clone(),
+            administrator: self.administrator_password.clone(),
+            lock: self.lock.clone(),
+            other_lock: self.other_lock.clone(),
+            later: Duration::from_secs(self.later),
+        };
+        let options = mqtt::Options {
+            host,
+            port,
+            client_id: format!("{OPERATOR}-{}", random::process_id()?),
+            login: Some((OPERATOR.to_owned(), self.password.clone())),
+            protocol: self.server.protocol(),
+            session: mqtt::Session::Clean,
+        };
+        let mut watch = Watch::start(Operator::connect(options, &self.lock).await?);
+        let (mut genuine, mut unexpected) = (0, 0);
+        println!("{:<18} {:<46} {:<28} broker", "attack", "does", "guard");
+        for attack in attack::all() {
+            let attempt = attack::run(attack, &arena).await.with_context(|| attack.name)?;
+            let is_expected = attack.guard.is(attempt.answer, arena.protocol);
+            genuine += attempt.genuine;
+            unexpected += usize::from(!is_expected);
+            let mark = if is_expected { "" } else { "  <- not what an enforcing guard says" };
+            let guard = format!("{:?}", attack.guard);
+            println!("{:<18} {:<46} {guard:<28} {:?}{mark}", attack.name, attack.what, attempt.answer);
+        }
+        let acted = watch.acted(genuine).await;
+        println!("\n{} attacks, {unexpected} not answered as by an enforcing guard", attack::all().len());
+        println!("{genuine} genuine commands, on which the lock acted {acted} times");
+        Ok(if unexpected == 0 && acted == genuine { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    }
+}
+
+/// Counts what the lock says that it has done, each process once: a state that an attack forges says
+/// no result.
+struct Watch {
+    acted: Arc<Mutex<BTreeSet<String>>>,
+    _task: JoinSet<()>,
+}
+
+impl Watch {
+    fn start(mut operator: Operator) -> Self {
+        let acted = Arc::new(Mutex::new(BTreeSet::new()));
+        let (seen, mut task) = (Arc::clone(&acted), JoinSet::new());
+        task.spawn(async move {
+            while let Ok(received) = operator.next_report().await {
+                let Ok(report) = serde_json::from_slice::<Report>(&received.payload) else { continue };
+                if report.result.as_deref() == Some("ok") {
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).insert(report.process_id);
+                }
+            }
+        });
+        Self { acted, _task: task }
+    }
+
+    /// How many, once there are as many as there should be and nothing more has come for a while.
+    async fn acted(&mut self, genuine: usize) -> usize {
+        let count = || self.acted.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let until = Instant::now() + Duration::from_secs(10);
+        while count() < genuine && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        count()
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kafka::reader::Record;
 use crate::show;
-use crate::stack::STATES;
+use crate::stack::{REJECTED, STATES};
 
 static COLOURED: LazyLock<bool> = LazyLock::new(|| std::io::stdout().is_terminal());
 
@@ -53,6 +53,10 @@ fn brief(record: &Record) -> String {
         let command: Value = serde_json::from_str(&payload).unwrap_or_default();
         let (action, sign) = (text(&command, "action"), text(&command, "sign"));
         let sign = sign.get(sign.len().saturating_sub(6)..).unwrap_or_default();
+        if record.stream == REJECTED {
+            let reason = text(&value, "reason");
+            return format!("refused ({reason}): {action}, signed …{sign}, from {lock}");
+        }
         format!("lock {lock} got: {action}, signed …{sign}, from {}", text(&value, "from"))
     }
 }
@@ -66,7 +70,8 @@ mod tests {
 
     fn check(stream: &str, payload: &str, expected: &str) {
         let payload = STANDARD.encode(payload);
-        let value = format!(r#"{{"client_id":"1","from":"operator-2","payload":"{payload}"}}"#);
+        let value =
+            format!(r#"{{"client_id":"1","from":"operator-2","payload":"{payload}","reason":"replay"}}"#);
         let record = Record {
             stream: stream.to_owned(),
             partition: 0,
@@ -85,6 +90,7 @@ mod tests {
         check(STATES, "nonsense", "lock 1 reports something else");
         let command = r#"{"process_id":"2","action":"unlock","sign":"0123456789abcdef"}"#;
         check("message_command", command, "lock 1 got: unlock, signed …abcdef, from operator-2");
+        check(REJECTED, command, "refused (replay): unlock, signed …abcdef, from 1");
         check("message_command", "nonsense", "lock 1 got: ?, signed …?, from operator-2");
     }
 }

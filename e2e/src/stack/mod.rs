@@ -9,9 +9,12 @@ pub mod secrets;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use latchline_shared::kit::clock;
 use latchline_shared::message::Protocol;
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::kafka::Kafka;
@@ -24,7 +27,7 @@ use crate::stack::secrets::Secrets;
 pub const STATES: &str = "message_state";
 /// The stream of commands.
 pub const COMMANDS: &str = "message_command";
-/// The stream of commands that the guard refused.
+/// The stream of commands that access rules or the guard refused.
 pub const REJECTED: &str = "message_command_rejected";
 /// Partitions of each.
 pub const PARTITIONS: i32 = 6;
@@ -68,7 +71,7 @@ impl Stack {
 
     /// As [`Stack::start`], with further settings of the broker, which win over the stack's own.
     pub async fn start_with(kafka: Kafka, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        for stream in [STATES, COMMANDS] {
+        for stream in [STATES, COMMANDS, REJECTED] {
             kafka.create_stream(stream, PARTITIONS).await?;
         }
         let folder = tempfile::Builder::new().prefix("latchline-").tempdir()?;
@@ -84,11 +87,13 @@ impl Stack {
             ("http.token", secrets.token.clone()),
             ("access.credentials_file", credentials.display().to_string()),
             ("access.fleet_master_key", secrets.master_hex.clone()),
+            ("guard.mode", "enforce".to_owned()),
             ("bridge.kafka.servers", kafka.bootstrap()),
         ];
         let further = settings.iter().map(|(key, value)| (*key, (*value).to_owned()));
         let mut broker = Program::new(Name::Broker, own.into_iter().chain(further));
         broker.start(&LISTENERS).await?;
+        past_this_second().await;
         Ok(Self { broker, kafka, secrets, folder })
     }
 
@@ -117,6 +122,13 @@ impl Stack {
         self.broker.stop().await?;
         self.broker.check_log()
     }
+}
+
+/// Waits for the next second. The guard refuses what was signed before the broker started, and a
+/// command says only in which second it was signed.
+async fn past_this_second() {
+    let left_ms = 1_000 - clock::unix_ms() % 1_000;
+    sleep(Duration::from_millis(left_ms)).await;
 }
 
 /// The topic on which a lock reports.

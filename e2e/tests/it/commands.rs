@@ -1,5 +1,5 @@
-//! A signed command reaches the lock, the lock acts and answers, and both are in Kafka; a forged
-//! and a replayed one reach it as well, and it refuses them.
+//! A signed command reaches the lock, the lock acts and answers, and both are in Kafka; without the
+//! broker's guard a forged and a replayed one reach it as well, and it refuses them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn on_the_chosen_kafka() {
 }
 
 async fn check(kafka: Kafka) {
-    let stack = Stack::start(kafka).await.unwrap();
+    let stack = Stack::start_with(kafka, &[("guard.mode", "off")]).await.unwrap();
     for (lock, protocol) in [("10083618796833171", Protocol::V3), ("10083618796833172", Protocol::V5)] {
         check_lock(&stack, lock, protocol).await;
     }

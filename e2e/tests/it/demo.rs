@@ -17,8 +17,8 @@ async fn the_story_comes_true() {
     for told in [
         "1  Locks connect and report",
         "reports: ok, unlocked",
-        "reports: denied (bad_sign), locked",
-        "reports: denied (replay), unlocked",
+        "refused (bad_signature): unlock",
+        "refused (replay): unlock",
         "battery 9.5 %",
         "reports: failed (error 0), fault",
         "nothing is lost",

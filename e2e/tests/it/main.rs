@@ -8,6 +8,7 @@ mod kafka;
 mod sender;
 mod support;
 
+mod attack;
 mod commands;
 mod crash;
 mod demo;

@@ -12,7 +12,9 @@ const LOCK: &str = "10083618796833172";
 
 #[tokio::test]
 async fn lockctl_commands_the_locks_of_locksim() {
-    let stack = Stack::start(support::development().await).await.unwrap();
+    // Without the guard, so that the locks have something to refuse.
+    let kafka = support::development().await;
+    let stack = Stack::start_with(kafka, &[("guard.mode", "off")]).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let remember = folder.path().join("nonces");
     let mut locks = start_locks(&stack, &remember).await;
@@ -43,6 +45,25 @@ async fn lockctl_commands_the_locks_of_locksim() {
     let remembered = std::fs::read_to_string(&remember).unwrap();
     assert_eq!(remembered.lines().count(), 4, "what was acted on is on disk: {remembered}");
     drop(locks);
+    stack.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn locksim_attacks_in_vain() {
+    let stack = Stack::start(support::development().await).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let _locks = start_locks(&stack, &folder.path().join("nonces")).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_locksim"));
+    command
+        .args(["attack", "--v5", "--later", "1", "--server", &stack.mqtt().to_string()])
+        .env("LATCHLINE_PASSWORD", &stack.secrets.operator)
+        .env("LATCHLINE_ADMINISTRATOR_PASSWORD", &stack.secrets.administrator)
+        .env("LATCHLINE_MASTER_KEY", &stack.secrets.master_hex);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains(", 0 not answered as by an enforcing guard"), "{text}");
+    assert!(text.contains("Refused(\"nonce_conflict\")"), "{text}");
     stack.finish().await.unwrap();
 }
 

@@ -1,0 +1,183 @@
+//! The table of attacks against a lock: with the guard enforcing, nothing of it reaches the lock, and
+//! each attempt is on record with its reason; without the guard, the lock itself acts on genuine
+//! commands only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use latchline_e2e::attack::{self, Answer, Arena, Attack, Attempt, Audited, Guarded};
+use latchline_e2e::kafka::reader::Record;
+use latchline_e2e::lock::run::{Happening, Settings, run};
+use latchline_e2e::lock::state::Change;
+use latchline_e2e::mqtt;
+use latchline_e2e::operator::{Command, Operator};
+use latchline_e2e::stack::{REJECTED, Stack};
+use latchline_shared::command::{Action, ShortSign};
+use latchline_shared::kit::testing::eventually;
+use latchline_shared::message::Protocol;
+use latchline_shared::record::RejectedRecord;
+use tokio::sync::mpsc;
+
+use crate::support::{self, DEADLINE};
+
+const LOCK: &str = "10083618796833171";
+const OTHER_LOCK: &str = "10083618796833172";
+
+/// A lock that counts how often it acts.
+struct Target {
+    acted: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    _changes: mpsc::Sender<Change>,
+}
+
+#[tokio::test]
+async fn enforcing_the_guard_lets_nothing_through() {
+    for protocol in [Protocol::V5, Protocol::V3] {
+        let stack = Stack::start(support::development().await).await.unwrap();
+        let target = Target::start(&stack).await;
+        let attempts = attack_all(&stack, protocol).await;
+        for (attack, attempt) in &attempts {
+            assert!(attack.guard.is(attempt.answer, protocol), "{}: {attempt:?}", attack.name);
+        }
+        assert_eq!(target.acted_when_done(&stack).await, genuine(&attempts) + 1);
+        assert_eq!(target.refused.load(Ordering::Relaxed), 0, "the lock has seen an attack");
+        check_rejected(&stack, &attempts, |attack| match attack.guard {
+            Guarded::Refused(word) => Some(word),
+            Guarded::Absorbed | Guarded::Passed => None,
+        })
+        .await;
+        stack.finish().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_the_guard_the_lock_acts_on_genuine_commands_only() {
+    let kafka = support::development().await;
+    let stack = Stack::start_with(kafka, &[("guard.mode", "off")]).await.unwrap();
+    let target = Target::start(&stack).await;
+    let attempts = attack_all(&stack, Protocol::V5).await;
+    for (attack, attempt) in &attempts {
+        let is_denied = matches!(attack.auditor, Audited::Attempt(_));
+        assert_eq!(attempt.answer != Answer::Taken, is_denied, "{}: {attempt:?}", attack.name);
+    }
+    assert_eq!(target.acted_when_done(&stack).await, genuine(&attempts) + 1);
+    // Every verdict is on a command that has reached the lock; so is the one with QoS 0, and an
+    // eavesdropper's.
+    let verdicts =
+        attempts.iter().filter(|(attack, _)| matches!(attack.auditor, Audited::Verdict(_))).count();
+    assert!(target.refused.load(Ordering::Relaxed) > verdicts, "{verdicts} attacks should reach the lock");
+    check_rejected(&stack, &attempts, |attack| match attack.auditor {
+        Audited::Attempt(cause) => Some(cause),
+        Audited::Verdict(_) | Audited::Finding(_) => None,
+    })
+    .await;
+    stack.finish().await.unwrap();
+}
+
+async fn attack_all(stack: &Stack, protocol: Protocol) -> Vec<(&'static Attack, Attempt)> {
+    let arena = Arena {
+        broker: stack.mqtt(),
+        protocol,
+        master: stack.secrets.master.clone(),
+        operator: stack.secrets.operator.clone(),
+        administrator: stack.secrets.administrator.clone(),
+        lock: LOCK.to_owned(),
+        other_lock: OTHER_LOCK.to_owned(),
+        later: Duration::from_secs(2),
+    };
+    let mut attempts = Vec::new();
+    for attack in attack::all() {
+        let attempt = attack::run(attack, &arena).await;
+        attempts.push((attack, attempt.unwrap_or_else(|error| panic!("{}: {error:#}", attack.name))));
+    }
+    attempts
+}
+
+fn genuine(attempts: &[(&Attack, Attempt)]) -> usize {
+    attempts.iter().map(|(_, attempt)| attempt.genuine).sum()
+}
+
+/// The stream of refusals has one record for each attempt that `reason` says something of, with that
+/// reason, and no others.
+async fn check_rejected(
+    stack: &Stack,
+    attempts: &[(&Attack, Attempt)],
+    reason: impl Fn(&Attack) -> Option<&'static str>,
+) {
+    let mut expected = BTreeMap::new();
+    for (attack, attempt) in attempts {
+        if let Some(word) = reason(attack) {
+            expected.insert((attempt.publisher.clone(), attempt.payload.clone()), (attack.name, word));
+        }
+    }
+    let count = expected.len();
+    let mut reader = stack.reader(&[REJECTED]).await.unwrap();
+    let records = reader.read_until(DEADLINE, |records| records.len() >= count).await.unwrap();
+    assert_eq!(records.len(), count);
+    for record in &records {
+        assert_eq!((record.key.as_deref(), record.header("hook")), (Some(LOCK), "message.rejected"));
+        let value: RejectedRecord = read(record);
+        let key = (value.publisher, String::from_utf8(value.payload).unwrap());
+        let (name, word) = expected.remove(&key).unwrap_or_else(|| panic!("nobody expects {key:?}"));
+        assert_eq!(value.reason, word, "{name}");
+    }
+}
+
+fn read(record: &Record) -> RejectedRecord {
+    serde_json::from_slice(&record.value).unwrap()
+}
+
+impl Target {
+    async fn start(stack: &Stack) -> Self {
+        let (acted, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let is_up = Arc::new(AtomicUsize::new(0));
+        let counters = (Arc::clone(&acted), Arc::clone(&refused), Arc::clone(&is_up));
+        let (changes, receiver) = mpsc::channel(1);
+        let settings = Settings {
+            mqtt: mqtt::Options {
+                host: "127.0.0.1".to_owned(),
+                port: stack.mqtt().port(),
+                client_id: LOCK.to_owned(),
+                login: Some(stack.secrets.lock_login(LOCK)),
+                protocol: Protocol::V3,
+                session: mqtt::Session::Kept,
+            },
+            key: stack.secrets.master.command_key(LOCK),
+            short_sign: ShortSign::Refused,
+            interval: Duration::from_secs(60),
+            jitter: Duration::ZERO,
+            battery_percent: 83.4,
+            drain_percent_per_day: 0.0,
+            jammed: false,
+            seed: 1,
+            nonces: Default::default(),
+            nonce_file: None,
+            observer: Arc::new(move |_, happening| {
+                let (acted, refused, is_up) = &counters;
+                match happening {
+                    Happening::Acted(..) => acted.fetch_add(1, Ordering::Relaxed),
+                    Happening::Refused(_) => refused.fetch_add(1, Ordering::Relaxed),
+                    Happening::Reported(_) => is_up.fetch_add(1, Ordering::Relaxed),
+                    _ => 0,
+                };
+            }),
+        };
+        tokio::spawn(run(settings, receiver));
+        eventually(DEADLINE, "the lock reports", async || is_up.load(Ordering::Relaxed) > 0).await;
+        Self { acted, refused, _changes: changes }
+    }
+
+    /// How often the lock has acted, one more genuine command included, which comes behind all others.
+    async fn acted_when_done(&self, stack: &Stack) -> usize {
+        let options = stack.secrets.operator_options(stack.mqtt().port(), Protocol::V5).unwrap();
+        let mut operator = Operator::connect(options, LOCK).await.unwrap();
+        let last = Command::sign(&stack.secrets.master, LOCK, Action::Lock).unwrap();
+        let answer = operator.send(&last, DEADLINE).await.unwrap();
+        let (_, report) = answer.report.expect("the lock answers");
+        assert_eq!(report.result.as_deref(), Some("ok"));
+        eventually(DEADLINE, "the lock has said so", async || self.acted.load(Ordering::Relaxed) > 0).await;
+        self.acted.load(Ordering::Relaxed)
+    }
+}
