@@ -17,4 +17,7 @@ pub mod judge;
 pub mod process;
 pub mod record;
 
+pub mod service;
+pub mod store;
+
 pub mod migrations;

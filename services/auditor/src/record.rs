@@ -96,9 +96,8 @@ fn report(record: &Record) -> Result<Item, Poison> {
     let value: PublishRecord = parse(record)?;
     let lock = lock_of(&value.topic, "state")?;
     let report = Report::read(&value.payload);
-    let is_of_one_lock = value.publisher == lock
-        && report.as_ref().is_ok_and(|report| report.client_id == lock)
-        || value.publisher == lock && report.is_err();
+    let is_of_one_lock =
+        value.publisher == lock && report.as_ref().map_or(true, |report| report.client_id == lock);
     let what = What::Report { is_of_one_lock, report: report.map(Box::new) };
     let Common { at_ms, qos, mid, dup } = common(record, value.ts, value.qos)?;
     Ok(Item {

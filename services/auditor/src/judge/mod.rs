@@ -124,7 +124,7 @@ pub fn decide(
             What::Command { .. } => known.clock.commands_at_ms = known.clock.commands_at_ms.max(at_ms),
             What::Attempt { .. } => {}
         }
-        decision.events.extend(pass(known, lane, usize::MAX));
+        decision.events.extend(pass(known, lane));
         let context = Context { lane, settings, record, item };
         match &item.what {
             What::Report { is_of_one_lock, report } => {
@@ -141,12 +141,10 @@ pub fn decide(
     decision
 }
 
-/// Writes down what was due before the lane's time, `events_max` at most.
-pub fn pass(known: &mut Known, lane: i16, events_max: usize) -> Vec<Event> {
+/// Writes down what was due before the lane's time.
+pub fn pass(known: &mut Known, lane: i16) -> Vec<Event> {
     let mut events = Vec::new();
-    while events.len() < events_max
-        && let Some((deadline_at_ms, key)) = known.next_due()
-    {
+    while let Some((deadline_at_ms, key)) = known.next_due() {
         let Some(process) = known.processes.get(&key) else { continue };
         let (process, finding) = process::miss(process);
         events.push(missed(&key, &process, finding, deadline_at_ms));
@@ -220,3 +218,6 @@ impl Context<'_> {
         self.item.at_ms.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
