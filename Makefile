@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test check bench bench-history
+.PHONY: help demo test check bench fuzz bench-history
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,3 +19,6 @@ bench: ## memory, CPU time and delays of the broker, few and many locks, mosquit
 
 bench-history: ## what the auditor takes in, and how fast it answers at ten million rows; 10 minutes
 	@scripts/bench-history.sh
+
+fuzz: ## each fuzz target for FUZZ_S seconds (60)
+	@scripts/fuzz.sh
