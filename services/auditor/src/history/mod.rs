@@ -315,4 +315,4 @@ fn whole(time: Micros, unit_us: i64, column: &str) -> Result<i64, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -143,3 +143,6 @@ fn chain_of(lane: i32) -> Result<i16, Fault> {
 fn now_ms() -> i64 {
     i64::try_from(clock::unix_ms()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
