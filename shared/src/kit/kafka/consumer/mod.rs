@@ -11,7 +11,12 @@
 //! fenced: its transaction is rolled back). A record that cannot be read, or that Postgres refuses
 //! by itself, goes to the dead-letter stream before it is passed over. Records that Kafka deleted
 //! before they were read are reported, never jumped silently.
-//! Non-guarantee: a dead letter may be written twice (its headers tell the place).
+//! Non-guarantees: a dead letter may be written twice (its headers tell the place). A stream that
+//! was deleted and made anew is noticed only while it is shorter than what was read of the old one.
+//!
+//! The way of a record: [`membership`] polls it on a thread, [`lanes`] queue it, a [`lane`] takes it
+//! and the [`store`] writes it. [`plan`] has the decisions. [`reader`] begins one membership after
+//! the other; it is what a service starts.
 
 pub mod config;
 pub mod metrics;

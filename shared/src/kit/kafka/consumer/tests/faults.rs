@@ -121,6 +121,24 @@ async fn postgres_may_go_away_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_may_go_away_and_come_back() {
+    let lab = Lab::new().await;
+    let member = lab.member();
+    lab.produce_many("a", 1, 10).await;
+    lab.until_effects(10).await;
+    lab.kafka.go_down().unwrap();
+    member.until_reason("kafka: cannot be reached").await;
+    lab.kafka.come_up().unwrap();
+    lab.produce_many("a", 1, 10).await;
+    lab.until_effects(20).await;
+    assert_eq!(lab.effects("a", 1).await, (0..20).collect::<Vec<_>>());
+    member.until_ready().await;
+    // A Kafka that does not answer does not keep the process from ending.
+    lab.kafka.go_silent().unwrap();
+    member.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_member_joins_while_postgres_is_away() {
     let mut server = DevelopmentPostgres::start().unwrap();
     let lab = Lab::with(&server.settings("postgres")).await;
