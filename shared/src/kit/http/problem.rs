@@ -4,7 +4,7 @@
 //! The text in a [`Problem`] is for the caller. What only we may know goes to the log.
 
 use axum::body::to_bytes;
-use axum::http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
@@ -68,13 +68,15 @@ pub(super) async fn unify(response: Response) -> Response {
     }
     let (parts, body) = response.into_parts();
     let text = to_bytes(body, DETAIL_BYTES_MAX).await.unwrap_or_default();
-    let mut problem = Problem::new(status, String::from_utf8_lossy(&text)).into_response();
-    for name in [ALLOW, WWW_AUTHENTICATE] {
-        if let Some(value) = parts.headers.get(&name) {
-            problem.headers_mut().insert(name, value.clone());
-        }
-    }
-    problem
+    let problem = Problem::new(status, String::from_utf8_lossy(&text)).into_response();
+    let (problem, body) = problem.into_parts();
+    // What goes with the status stays (`Allow`), and what layers added; not what described the text.
+    let mut headers = parts.headers;
+    headers.remove(CONTENT_LENGTH);
+    headers.extend(problem.headers);
+    let mut response = Response::new(body);
+    (*response.status_mut(), *response.headers_mut()) = (problem.status, headers);
+    response
 }
 
 fn status_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
