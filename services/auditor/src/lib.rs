@@ -20,4 +20,7 @@ pub mod record;
 pub mod service;
 pub mod store;
 
+pub mod http;
+pub mod query;
+
 pub mod migrations;
