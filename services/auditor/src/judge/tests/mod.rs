@@ -100,6 +100,7 @@ fn the_other_half_is_missed_after_its_deadline() {
     let no_result = "finding no_result";
     // At the deadline it is in time; both streams must have passed it before it is missed.
     check(&[command.clone(), result(30_000), later(30_001)], &["command ok", "result failed", "command ok"]);
+    check(&[command.clone(), later(30_000), result(30_000)], &["command ok", "command ok", "result failed"]);
     check(&[command.clone(), heartbeat(30_001)], &["command ok", "change"]);
     check(&[command.clone(), later(30_001)], &["command ok", "command ok"]);
     check(
