@@ -109,7 +109,7 @@ async fn the_lag_is_seen_here_and_in_kafka() {
     member.until_ready().await;
     lab.produce_many("a", 1, 10).await;
     member.until_metric("kafka_lag_records{stream=\"a\",partition=\"1\"} 10").await;
-    member.service.permits.add_permits(1);
+    member.service.permits[1].add_permits(1);
     member.until_metric("kafka_lag_records{stream=\"a\",partition=\"1\"} 0").await;
     member.until_metric("kafka_records_total{stream=\"a\"} 10").await;
     let consumer: BaseConsumer = ClientConfig::new()
@@ -137,7 +137,7 @@ async fn the_present_transaction_ends_before_the_member_does() {
     let token = member.token.clone();
     let end = tokio::spawn(member.end());
     token.cancelled().await;
-    service.permits.add_permits(1);
+    service.permits[1].add_permits(1);
     end.await.unwrap();
     assert_eq!(lab.effects("a", 1).await, (0..10).collect::<Vec<_>>());
     assert_eq!(

@@ -50,8 +50,8 @@ const TABLES: &str = "
 /// Writes a row for each record. The value `poison` cannot be decoded, `refuse` cannot be stored,
 /// `bug` and `panic` are what they say.
 struct Probe {
-    /// Each transaction needs one.
-    permits: Semaphore,
+    /// Each transaction needs one of its lane's.
+    permits: [Semaphore; PARTITIONS as usize],
     is_entered: AtomicBool,
     commits: AtomicUsize,
 }
@@ -73,7 +73,7 @@ impl Service for Probe {
         batch: &[Decoded<String>],
     ) -> Result<(), Fault> {
         self.is_entered.store(true, Ordering::SeqCst);
-        let _permit = self.permits.acquire().await;
+        let _permit = self.permits[lane as usize].acquire().await;
         for Decoded { record, item } in batch {
             assert_eq!(record.partition, lane);
             assert_ne!(item, "panic", "on purpose");
@@ -153,7 +153,7 @@ impl Lab {
 
     fn member_with(&self, settings: Consumer, pool: Pool, permits: usize) -> Member {
         let service = Arc::new(Probe {
-            permits: Semaphore::new(permits),
+            permits: [(); PARTITIONS as usize].map(|()| Semaphore::new(permits)),
             is_entered: AtomicBool::default(),
             commits: AtomicUsize::default(),
         });
