@@ -15,7 +15,7 @@ use crate::kafka::Kafka;
 use crate::process::{Process, free_port};
 use crate::random;
 use crate::stack::program::{Name, Program};
-use crate::stack::{COMMANDS, PARTITIONS, STATES};
+use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -55,7 +55,7 @@ pub struct Surroundings {
 impl Surroundings {
     /// Streams in this Kafka, and a key of this run.
     pub async fn new(kafka: &Kafka) -> anyhow::Result<Self> {
-        for stream in [STATES, COMMANDS] {
+        for stream in [STATES, COMMANDS, REJECTED] {
             kafka.create_stream(stream, PARTITIONS).await?;
         }
         Ok(Self { kafka: kafka.bootstrap(), master_hex: random::secret()? })

@@ -1,16 +1,17 @@
 //! `kafka`: the Kafka of the tests and the demo, in the foreground, without Docker.
 //!
 //! `kafka describe` says which one this machine gets and fetches what it needs; `kafka run` starts
-//! it with the streams of the reference.
+//! it with the streams of the broker's default rules.
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use latchline_e2e::kafka::{Choice, Kafka};
+use latchline_e2e::stack::{COMMANDS, REJECTED, STATES};
 
-/// Streams of the reference. One lock's records keep their order across both, on one partition
-/// number, because both have as many partitions.
-const STREAMS: [&str; 2] = ["message_state", "message_command"];
+/// Streams of the default rules. One lock's records keep their order across them, on one partition
+/// number, because all have as many partitions.
+const STREAMS: [&str; 3] = [STATES, COMMANDS, REJECTED];
 
 /// The Kafka of the tests and the demo, without Docker; KAFKA=apache, dev or host:port chooses
 #[derive(Parser)]
