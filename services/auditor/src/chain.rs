@@ -339,6 +339,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_vector_of_the_details() {
+        // Computed by another implementation, in Python.
+        let row = Head::genesis(3).link(3, full(1), 7, 8);
+        let leaf = "7b4a6725713f8242add3ddd4506e1274bbbb4e0bc47228f49291d55ed5c89099";
+        let detail = "0eb1b1e96465dea0bce4bcad29e38a000b999a2c1c3ec83137982a947f35ef3d";
+        assert_eq!(
+            (hex::encode(&row.leaf_hash), hex::encode(&row.detail_hash)),
+            (leaf.into(), detail.into())
+        );
+    }
+
+    #[test]
     fn rows_that_are_missing_inserted_or_cut_off_are_told_apart() {
         let mut head = Head::genesis(3);
         let rows: Vec<Row> = (1..=5).map(|n| head.link(3, full(n), n, 1)).collect();

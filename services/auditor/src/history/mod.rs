@@ -17,7 +17,7 @@ use latchline_shared::kit::postgres::fault;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Error, GenericClient, Transaction};
 
 use crate::chain::Head;
 use crate::event::{Direction, Event, Kind, Place, Row, Severity};
@@ -223,7 +223,7 @@ impl Position {
 
 /// The next rows of a chain, in its order; goes on to them. No rows: that was the end.
 pub async fn page(
-    client: &Client,
+    client: &impl GenericClient,
     chain_id: i16,
     position: &mut Position,
     rows_max: i64,
