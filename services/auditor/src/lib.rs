@@ -22,6 +22,7 @@ pub mod store;
 
 pub mod http;
 pub mod query;
+
 pub mod note;
 pub mod verify;
 
