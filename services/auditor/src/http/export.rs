@@ -123,7 +123,7 @@ pub(super) async fn export(
 
 impl State {
     /// A connection of its own, that sees the history as it is now.
-    async fn snapshot(&self) -> Result<ClientWrapper, Failure> {
+    pub(super) async fn snapshot(&self) -> Result<ClientWrapper, Failure> {
         // Out of the pool, so that it is closed with the export, wherever that ends.
         let client = Object::take(self.api.pool.get().await?);
         let query_ms = self.api.limits.query_timeout.as_millis();

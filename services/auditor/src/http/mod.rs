@@ -20,6 +20,7 @@ mod export;
 mod process;
 mod stats;
 mod stream;
+mod verify;
 
 pub mod openapi;
 
@@ -54,6 +55,9 @@ pub const EXPORT: &str = "export";
 pub const ADMIN: &str = "admin";
 /// The scopes of a token.
 pub const SCOPES: &[&str] = &[READ, EXPORT, ADMIN];
+
+/// Verifications at once: each keeps a core busy.
+const VERIFICATIONS_MAX: usize = 1;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -108,6 +112,7 @@ struct State {
     api: Api,
     exports: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    verifications: Arc<Semaphore>,
 }
 
 type Shared = axum::extract::State<Arc<State>>;
@@ -118,6 +123,7 @@ pub fn routes(api: Api) -> Router {
     let state = Arc::new(State {
         exports: Arc::new(Semaphore::new(api.limits.exports_max)),
         streams: Arc::new(Semaphore::new(api.limits.streams_max)),
+        verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
         api,
     });
     let read = Router::new()
@@ -128,8 +134,10 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/audit/checkpoints", get(checkpoints::checkpoints))
         .route("/v1/audit/stream", get(stream::stream));
     let export = Router::new().route("/v1/audit/export", get(export::export));
+    let admin = Router::new().route("/v1/audit/verify", get(verify::verify));
     protect(read, Arc::clone(&tokens), READ)
-        .merge(protect(export, tokens, EXPORT))
+        .merge(protect(export, Arc::clone(&tokens), EXPORT))
+        .merge(protect(admin, tokens, ADMIN))
         .with_state(state)
         .merge(openapi::routes())
         .layer(from_fn(harden))

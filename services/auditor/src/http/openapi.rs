@@ -15,7 +15,7 @@ use utoipa::openapi::{
 use utoipa::{IntoParams, Modify, OpenApi as _};
 use utoipa_swagger_ui::{Config, SwaggerUi, Url};
 
-use super::{checkpoints, events, export, process, stats, stream};
+use super::{checkpoints, events, export, process, stats, stream, verify};
 use crate::event::{Direction, Kind, Severity};
 use crate::query::filter::Order;
 
@@ -36,7 +36,8 @@ const PATH: &str = "/openapi.json";
         stats::stats,
         export::export,
         stream::stream,
-        checkpoints::checkpoints
+        checkpoints::checkpoints,
+        verify::verify
     ),
     tags((name = "history", description = "Events and what they tell"),
          (name = "proof", description = "That the history is whole")),

@@ -27,6 +27,7 @@ async fn each_route_needs_its_scope() {
         ("/v1/audit/checkpoints", "read"),
         ("/v1/audit/stream?limit=1", "read"),
         ("/v1/audit/export", "export"),
+        ("/v1/audit/verify?chain=0", "admin"),
     ] {
         let url = format!("{}{path}", app.base);
         for request in [app.client.get(&url), app.client.get(&url).bearer_auth(&app.secret)] {

@@ -8,6 +8,7 @@ mod ingest;
 mod openapi;
 mod plans;
 mod stream;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;

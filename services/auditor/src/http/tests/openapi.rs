@@ -21,7 +21,7 @@ fn the_committed_description_is_that_of_the_code() {
 fn every_operation_says_what_it_takes_and_answers() {
     let description = serde_json::to_value(crate::http::openapi::description()).unwrap();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 7, "{:?}", paths.keys());
+    assert_eq!(paths.len(), 8, "{:?}", paths.keys());
     for (path, item) in paths {
         let operation = &item["get"];
         assert!(operation["summary"].is_string(), "{path}");
