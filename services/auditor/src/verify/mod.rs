@@ -131,8 +131,8 @@ pub fn offline(paths: &[PathBuf], evidence: &Evidence, gaps: Gaps) -> anyhow::Re
     for chain_id in chains {
         let marks = given.remove(&chain_id).unwrap_or_default();
         let mut walker = Walker::new(chain_id, marks, Vec::new(), gaps);
-        for line in files.lines[files.of_chain(chain_id)].to_vec() {
-            files.feed(line, &mut walker)?;
+        for index in files.of_chain(chain_id) {
+            files.feed(files.lines[index], &mut walker)?;
         }
         report.chains.push(walker.finish());
     }

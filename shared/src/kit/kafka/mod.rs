@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod link;
+pub mod publisher;
 pub mod topics;
 
 #[cfg(feature = "consumer")]
