@@ -60,6 +60,7 @@ create index event_of_process on auditor.event (process_id, occurred_at) where p
 create index event_not_ok on auditor.event (verdict, occurred_at, chain_id, seq)
     where verdict not in ('', 'ok');
 create index event_severe on auditor.event (occurred_at, chain_id, seq) where severity >= 2;
+create index event_with_finding on auditor.event (occurred_at, chain_id, seq) where findings <> '{}';
 create index event_in_chain on auditor.event (chain_id, seq);
 create index event_as_written on auditor.event (xid, chain_id, seq);
 

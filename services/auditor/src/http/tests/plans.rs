@@ -41,6 +41,7 @@ async fn no_question_reads_a_month_from_end_to_end() {
         ("process", Filter { process_id: text("process-77"), ..Filter::default() }, None),
         ("verdict", Filter { verdict: text("replay"), ..Filter::default() }, None),
         ("severity", Filter { min_severity: Some(Severity::Major), ..Filter::default() }, None),
+        ("finding", Filter { finding: text("unexpected_receiver"), ..Filter::default() }, None),
         ("lock and verdict", Filter { verdict: text("replay"), ..lock() }, None),
         ("next page", Filter::default(), Some(middle)),
         ("polling", Filter { order: Order::Ingest, ..Filter::default() }, Some(Key { first: 400, ..middle })),
