@@ -12,7 +12,7 @@ use crate::app::{self, DEADLINE, NODE, all_stored, client, none_settles, rule, s
 
 #[tokio::test]
 async fn a_missing_topic_is_named() {
-    let kafka = DevelopmentKafka::start(&[("message_state", 4)]).unwrap();
+    let kafka = DevelopmentKafka::start(&[("message_state", 4), ("message_command_rejected", 4)]).unwrap();
     let mut config = app::config(&kafka);
     config.create_topics = false;
     let error = start_error(&config).await;
@@ -25,7 +25,8 @@ async fn a_missing_topic_is_named() {
 
 #[tokio::test]
 async fn a_kafka_that_is_away_at_start_is_waited_for() {
-    let kafka = DevelopmentKafka::start(&[("message_state", 4), ("message_command", 4)]).unwrap();
+    let topics = ["message_state", "message_command", "message_command_rejected"].map(|name| (name, 4));
+    let kafka = DevelopmentKafka::start(&topics).unwrap();
     kafka.go_down().unwrap();
     let config = app::config(&kafka);
     let bridge = Bridge::start(&config, NODE, &mut Registry::default()).await.unwrap();
