@@ -41,8 +41,9 @@ async fn main() -> anyhow::Result<()> {
     let messages: u64 = arguments.next().map_or(Ok(200_000), |text| text.parse())?;
     let linger_ms: Option<u64> = arguments.next().map(|text| text.parse()).transpose()?;
 
+    let topics = ["message_state", "message_command", "message_command_rejected"].map(|name| (name, 12));
     let development = match servers {
-        None => Some(DevelopmentKafka::start(&[("message_state", 12), ("message_command", 12)])?),
+        None => Some(DevelopmentKafka::start(&topics)?),
         Some(_) => None,
     };
     let mut config = defaults()?;
