@@ -23,6 +23,7 @@ pub mod store;
 pub mod http;
 pub mod query;
 
+pub mod archive;
 pub mod checkpoint;
 pub mod note;
 pub mod verify;
