@@ -165,3 +165,19 @@ async fn rows_that_hold_what_was_never_written_are_named() {
         );
     }
 }
+
+/// With `RUN_SLOW` set it says how many rows a second one chain takes.
+#[tokio::test]
+#[expect(clippy::disallowed_macros, reason = "a measurement talks to whoever reads its output")]
+async fn batches_of_500_rows_go_in_at_speed() {
+    let (_, mut client) = database().await;
+    let batches = if std::env::var_os("RUN_SLOW").is_some() { 100 } else { 2 };
+    let begin = std::time::Instant::now();
+    for batch in 0..batches {
+        add(&mut client, 0, (0..500).map(|n| full(batch * 500 + n)).collect()).await;
+    }
+    let rows_per_s = (batches * 500) as f64 / begin.elapsed().as_secs_f64();
+    eprintln!("{} rows, {rows_per_s:.0} rows/s", batches * 500);
+    let head = client.query_one("select seq from auditor.chain_head where chain_id = 0", &[]).await.unwrap();
+    assert_eq!(head.get::<_, i64>(0), batches * 500);
+}
