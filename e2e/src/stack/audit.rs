@@ -3,13 +3,15 @@
 //! A second instance beside the first ([`Audit::another`]) shares Kafka group, database and
 //! settings; it has its own port.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use latchline_shared::keys::SecretHash;
 use latchline_shared::kit::postgres::development::DevelopmentPostgres;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 use crate::kafka::Kafka;
@@ -17,9 +19,15 @@ use crate::process::free_port;
 use crate::random;
 use crate::stack::program::{Name, Program};
 use crate::stack::secrets::Secrets;
+use crate::stack::{CHECKPOINTS, COMMANDS, REJECTED, STATES};
 
 /// What an auditor opens.
 pub const LISTENERS: [&str; 1] = ["http"];
+/// Name of the file of signed checkpoints.
+const NOTES: &str = "notes";
+/// Longest wait for an assignment on a busy machine.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The database that it uses.
 const DATABASE: &str = "postgres";
 
@@ -50,12 +58,22 @@ impl Audit {
         secrets: &Secrets,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        // The development Kafka lets nobody but its owner create streams.
+        for stream in [STATES, COMMANDS, REJECTED] {
+            kafka.create_stream(&format!("{stream}.auditor.dlq"), 1).await?;
+        }
+        kafka.create_stream(CHECKPOINTS, 1).await?;
         let folder = tempfile::Builder::new().prefix("latchline-audit-").tempdir()?;
         let token = random::secret()?;
         let tokens = folder.path().join("tokens");
         let hash = SecretHash::of(token.as_bytes());
         std::fs::write(&tokens, format!("token tests {hash} read,export,admin\n")).context("write tokens")?;
+        let key = folder.path().join("checkpoint.key");
+        std::fs::write(&key, random::secret()?).context("write the key of checkpoints")?;
         let own = [
+            ("checkpoint.key_file", key.display().to_string()),
+            ("checkpoint.file", folder.path().join(NOTES).display().to_string()),
+            ("checkpoint.interval_s", "1".to_owned()),
             ("http.address", format!("127.0.0.1:{}", free_port()?)),
             ("http.tokens_file", tokens.display().to_string()),
             ("consumer.kafka.servers", kafka.bootstrap()),
@@ -70,7 +88,22 @@ impl Audit {
         let settings: Vec<(String, String)> = own.into_iter().chain(further).collect();
         let mut auditor = program(&settings);
         auditor.start(&LISTENERS).await?;
-        Ok(Self { auditor, postgres, token, settings, folder })
+        let audit = Self { auditor, postgres, token, settings, folder };
+        audit.ready().await?;
+        Ok(audit)
+    }
+
+    /// Waits until it reads.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + READY_DEADLINE;
+        loop {
+            let answer = self.get("/readyz").await?;
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "not ready after {READY_DEADLINE:?}: {}", answer.text().await?);
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Another instance, not started, with a port of its own, and else the same settings but for
@@ -82,9 +115,18 @@ impl Audit {
         Ok(program(&settings))
     }
 
-    /// A folder that goes away with it.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The file of signed checkpoints, one each second while there are events.
+    pub fn notes(&self) -> PathBuf {
+        self.folder.path().join(NOTES)
+    }
+
+    /// The key that they verify with.
+    pub fn verifier(&self) -> anyhow::Result<String> {
+        let mut command = self.auditor.command()?;
+        command
+            .args(["key", "--name", "latchline.example", "--file"])
+            .arg(self.folder.path().join("checkpoint.key"));
+        Ok(String::from_utf8(command.output()?.stdout)?.trim().to_owned())
     }
 
     /// Connects to the database as its owner, a superuser.

@@ -29,6 +29,8 @@ pub const STATES: &str = "message_state";
 pub const COMMANDS: &str = "message_command";
 /// The stream of commands that access rules or the guard refused.
 pub const REJECTED: &str = "message_command_rejected";
+/// The stream of signed checkpoints.
+pub const CHECKPOINTS: &str = "audit_checkpoint";
 /// Partitions of each.
 pub const PARTITIONS: i32 = 6;
 /// What a stack opens: plain TCP, WebSocket, and HTTP for administration.

@@ -13,12 +13,15 @@ use latchline_e2e::lock::run::{Happening, Settings, run};
 use latchline_e2e::lock::state::Change;
 use latchline_e2e::mqtt;
 use latchline_e2e::operator::{Command, Operator};
+use latchline_e2e::stack::audit::Audit;
 use latchline_e2e::stack::{REJECTED, Stack};
 use latchline_shared::command::{Action, ShortSign};
 use latchline_shared::kit::testing::eventually;
 use latchline_shared::message::Protocol;
 use latchline_shared::record::RejectedRecord;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
 
 use crate::support::{self, DEADLINE};
 
@@ -48,6 +51,12 @@ async fn enforcing_the_guard_lets_nothing_through() {
             Guarded::Absorbed | Guarded::Passed => None,
         })
         .await;
+        check_judged(&stack, &attempts, |attack| match attack.guard {
+            Guarded::Refused(word) => Judged::Attempt(word),
+            Guarded::Absorbed => Judged::Nothing,
+            Guarded::Passed => Judged::of(attack.auditor),
+        })
+        .await;
         stack.finish().await.unwrap();
     }
 }
@@ -73,6 +82,7 @@ async fn without_the_guard_the_lock_acts_on_genuine_commands_only() {
         Audited::Verdict(_) | Audited::Finding(_) => None,
     })
     .await;
+    check_judged(&stack, &attempts, |attack| Judged::of(attack.auditor)).await;
     stack.finish().await.unwrap();
 }
 
@@ -123,6 +133,117 @@ async fn check_rejected(
         let (name, word) = expected.remove(&key).unwrap_or_else(|| panic!("nobody expects {key:?}"));
         assert_eq!(value.reason, word, "{name}");
     }
+}
+
+/// What the auditor must say of an attack.
+#[derive(Debug, Clone, Copy)]
+enum Judged {
+    /// A delivered command with this verdict.
+    Verdict(&'static str),
+    /// A row with this finding.
+    Finding(&'static str),
+    /// An attempt with this reason.
+    Attempt(&'static str),
+    /// It never hears of it.
+    Nothing,
+}
+
+impl Judged {
+    fn of(audited: Audited) -> Self {
+        match audited {
+            Audited::Verdict(word) => Self::Verdict(word),
+            Audited::Finding(word) => Self::Finding(word),
+            Audited::Attempt(word) => Self::Attempt(word),
+        }
+    }
+
+    /// Whether this row says so of the attempt.
+    fn is_said_by(self, row: &Row, attempt: &Attempt) -> bool {
+        let is_of_publisher = row.publisher.as_deref() == Some(&attempt.publisher);
+        // A finding that comes from what did not happen has no publisher.
+        let is_of_process = row.process_id.as_deref().is_some_and(|id| attempt.payload.contains(id));
+        match self {
+            Self::Verdict(word) => row.kind == "command" && is_of_publisher && row.verdict == word,
+            Self::Finding(word) => {
+                (is_of_publisher || is_of_process) && row.findings.iter().any(|finding| finding == word)
+            }
+            Self::Attempt(word) => {
+                let reason = row.reason.as_deref().unwrap_or_default();
+                row.kind == "attempt" && is_of_publisher && reason.split(';').next() == Some(word)
+            }
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// A row of the history.
+#[derive(Debug)]
+struct Row {
+    kind: String,
+    verdict: String,
+    findings: Vec<String>,
+    reason: Option<String>,
+    publisher: Option<String>,
+    process_id: Option<String>,
+}
+
+/// An auditor that reads the streams says of each attack what it must, and finds no command `ok` but
+/// the genuine ones.
+async fn check_judged(stack: &Stack, attempts: &[(&Attack, Attempt)], expected: impl Fn(&Attack) -> Judged) {
+    let soon = [("judge.orphan_grace_ms", "1000"), ("judge.idle_grace_ms", "500")];
+    let audit = Audit::start(&stack.kafka, &stack.secrets, &soon).await.unwrap();
+    let client = audit.connect().await.unwrap();
+    let mut missing = Vec::new();
+    let mut rows = Vec::new();
+    let all_said = eventually_or(DEADLINE, async || {
+        rows = history(&client).await;
+        missing = attempts
+            .iter()
+            .filter(|(attack, attempt)| {
+                let expected = expected(attack);
+                !matches!(expected, Judged::Nothing)
+                    && !rows.iter().any(|row| expected.is_said_by(row, attempt))
+            })
+            .map(|(attack, _)| (attack.name, expected(attack)))
+            .collect();
+        missing.is_empty()
+    })
+    .await;
+    assert!(all_said, "the auditor does not say {missing:?}; it says {rows:#?}");
+    let is_ok = |row: &&Row| row.kind == "command" && row.verdict == "ok";
+    assert_eq!(rows.iter().filter(is_ok).count(), genuine(attempts) + 1);
+}
+
+async fn history(client: &Client) -> Vec<Row> {
+    let rows = client
+        .query(
+            "select kind, verdict, findings, reason, publisher, process_id from auditor.event
+             where client_id = $1 order by occurred_at, seq",
+            &[&LOCK],
+        )
+        .await
+        .unwrap();
+    let row = |row: &tokio_postgres::Row| Row {
+        kind: row.get(0),
+        verdict: row.get(1),
+        findings: row.get(2),
+        reason: row.get(3),
+        publisher: row.get(4),
+        process_id: row.get(5),
+    };
+    rows.iter().map(row).collect()
+}
+
+/// As [`eventually`], for a failure that has more to tell.
+async fn eventually_or(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) -> bool {
+    let until = Instant::now() + deadline;
+    while !condition().await {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    true
 }
 
 fn read(record: &Record) -> RejectedRecord {

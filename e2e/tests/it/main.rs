@@ -9,6 +9,7 @@ mod sender;
 mod support;
 
 mod attack;
+mod audit;
 mod commands;
 mod crash;
 mod demo;

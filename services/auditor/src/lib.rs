@@ -29,3 +29,8 @@ pub mod note;
 pub mod verify;
 
 pub mod migrations;
+
+pub mod commands;
+pub mod database;
+pub mod reload;
+pub mod settings;

@@ -122,6 +122,8 @@ pub struct Maker {
     pub condition: Condition,
     /// What is counted.
     pub metrics: Metrics,
+    /// Why the last look signed nothing, if history was to blame; none at first.
+    pub refused: Option<String>,
 }
 
 impl Maker {
@@ -155,7 +157,7 @@ impl Maker {
         self.publish().await
     }
 
-    async fn sign(&self) -> anyhow::Result<()> {
+    async fn sign(&mut self) -> anyhow::Result<()> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
         if !transaction.query_one(LOCK, &[]).await?.get::<_, bool>(0) {
@@ -176,17 +178,23 @@ impl Maker {
         }
         transaction.commit().await?;
         match contradiction {
-            None => self.condition.ready(),
+            None => {
+                self.refused = None;
+                self.condition.ready();
+            }
             Some(why) => self.refuse(why),
         }
         Ok(())
     }
 
-    fn refuse(&self, why: String) {
+    fn refuse(&mut self, why: String) {
         self.metrics.refused.inc();
-        // Once a contradiction is there it stays; the log has it with each look.
-        error!(why, "no checkpoint is signed");
-        self.condition.not_ready(why);
+        // Once a contradiction is there it stays, and is found with each look.
+        if self.refused.as_ref() != Some(&why) {
+            error!(why, "no checkpoint is signed");
+        }
+        self.condition.not_ready(why.clone());
+        self.refused = Some(why);
     }
 
     /// Signs a chain if that is due. The inner error says how history contradicts itself.

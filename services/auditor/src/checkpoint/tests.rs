@@ -27,6 +27,7 @@ fn maker(postgres: &Postgres, readiness: &Readiness, file: &Path) -> Maker {
         publisher: None,
         condition: readiness.condition("checkpoint", "not yet"),
         metrics: Metrics::default(),
+        refused: None,
     }
 }
 

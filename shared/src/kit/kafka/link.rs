@@ -36,6 +36,9 @@ const COMPLAINTS_MAX: usize = 64;
 const CONNECTION_FACILITIES: [&str; 8] =
     ["FAIL", "ERROR", "BROKERFAIL", "DISCONNECT", "REQTMOUT", "TIMEOUT", "CONNECT", "GETPID"];
 
+/// End of the complaint about a property that only the other kind of client has.
+const FOR_OTHERS: &str = "property and will be ignored by this producer instance";
+
 /// What is wrong when nothing else is known.
 const NO_ANSWER: &str = "no answer";
 
@@ -87,7 +90,9 @@ impl Link {
 
     /// A line of the library's log.
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let serious = level as i32 <= RDKafkaLogLevel::Warning as i32;
+        // Producers and consumers are made of the same settings, and each has some for the other.
+        let is_for_others = facility == "CONFWARN" && message.ends_with(FOR_OTHERS);
+        let serious = level as i32 <= RDKafkaLogLevel::Warning as i32 && !is_for_others;
         if serious && !CONNECTION_FACILITIES.contains(&facility) {
             self.complain(facility, message);
         } else {

@@ -1,0 +1,114 @@
+//! The auditor's process: configuration, wiring, run; and what it can be told to do beside.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use latchline_auditor::commands::Command;
+use latchline_auditor::http::{self, Api, SCOPES};
+use latchline_auditor::keys::Keys;
+use latchline_auditor::record::Streams;
+use latchline_auditor::service::Auditor;
+use latchline_auditor::settings::{DEFAULT_TOML, Settings};
+use latchline_auditor::{checkpoint, database, migrations, reload, service};
+use latchline_shared::kit::http::readiness::Readiness;
+use latchline_shared::kit::http::tokens::Tokens;
+use latchline_shared::kit::http::{admin, server};
+use latchline_shared::kit::kafka::consumer::metrics::Metrics;
+use latchline_shared::kit::kafka::consumer::reader::Reader;
+use latchline_shared::kit::kafka::publisher::Publisher;
+use latchline_shared::kit::run::{Program, run_with};
+use latchline_shared::kit::shutdown::Shutdown;
+use prometheus_client::registry::Registry;
+
+const PROGRAM: Program = Program {
+    name: "latchline-auditor",
+    about: "judges every command that a lock got, and keeps the history that proves it",
+    version: env!("CARGO_PKG_VERSION"),
+    default_toml: DEFAULT_TOML,
+    env_prefix: "LATCHLINE_AUDITOR",
+};
+
+fn main() -> ExitCode {
+    run_with::<Command, Settings, _>(&PROGRAM, serve)
+}
+
+async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let readiness = Readiness::new();
+    let prepared = readiness.condition("schema", "postgres: not yet looked at");
+    let keys = Keys::load(&settings.keys).context("keys")?;
+    let metrics = registry.sub_registry_with_prefix("auditor");
+    let counted = service::metrics::Metrics::new(metrics);
+    let auditor = Arc::new(Auditor::new(settings.judge.clone(), settings.streams.clone(), keys, counted));
+    let metrics = Metrics::new(metrics);
+    let signer = settings.checkpoint.signer()?;
+    let signed = checkpoint::Metrics::new(&mut registry);
+    let postgres = &settings.postgres.server;
+    let role = Some(migrations::ROLE);
+
+    let tokens = match &settings.http.tokens_file {
+        Some(file) => Tokens::open(file, SCOPES).context("http.tokens_file")?,
+        None => Tokens::none(SCOPES),
+    };
+    let tokens = Arc::new(tokens);
+    if let Some(address) = settings.http.server.address {
+        let api = Api {
+            pool: postgres.pool("latchline-auditor http", role)?,
+            tokens: Arc::clone(&tokens),
+            commits: auditor.commits(),
+            shutdown: shutdown.token().clone(),
+            limits: settings.api.clone(),
+        };
+        let routes = admin::routes(Arc::new(registry), readiness.clone()).merge(http::routes(api));
+        let listener = server::bind(address).await?;
+        shutdown.spawn(
+            "http",
+            server::serve(listener, routes, settings.http.server.clone(), shutdown.token().clone()),
+        );
+    }
+    let reload = reload::on_hangup(tokens, Arc::clone(&auditor), settings.keys.clone(), shutdown.clone());
+    shutdown.spawn("reload", reload);
+
+    if !database::prepare(&settings.postgres, &prepared, shutdown.token()).await? {
+        return Ok(());
+    }
+    let Streams { states, commands, rejected } = settings.streams.clone();
+    let reader = Reader {
+        settings: settings.consumer.clone(),
+        name: "auditor",
+        schema: migrations::SCHEMA,
+        streams: vec![states, commands, rejected],
+        service: auditor,
+        pool: postgres.pool("latchline-auditor", role)?,
+        metrics,
+        readiness: readiness.clone(),
+    };
+    // From here on the reader says whether all is well.
+    let reading = reader.run(shutdown.token().clone());
+    prepared.ready();
+    shutdown.spawn("reader", reading);
+    if let Some(signer) = signer {
+        let condition = readiness.condition("checkpoints", "");
+        condition.ready();
+        let maker = checkpoint::Maker {
+            publisher: publisher(&settings)?,
+            settings: settings.checkpoint.clone(),
+            signer,
+            pool: postgres.pool("latchline-auditor checkpoints", role)?,
+            condition,
+            metrics: signed,
+            refused: None,
+        };
+        shutdown.spawn("checkpoints", maker.run(shutdown.clone()));
+    }
+    shutdown.requested().await;
+    Ok(())
+}
+
+/// To the stream of checkpoints, if there is one.
+fn publisher(settings: &Settings) -> anyhow::Result<Option<Publisher>> {
+    let Some(stream) = &settings.checkpoint.stream else { return Ok(None) };
+    let config = settings.consumer.kafka.client_config(PROGRAM.name)?;
+    Publisher::new("checkpoints", config, stream).map(Some)
+}

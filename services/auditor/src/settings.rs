@@ -1,0 +1,105 @@
+//! The configuration of the process. `config/auditor.toml` at the repository root is its default,
+//! reference and schema: each key is explained there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use latchline_shared::kit::config::{Validate, value};
+use latchline_shared::kit::http::Http;
+use latchline_shared::kit::kafka::consumer::config::Consumer;
+use latchline_shared::kit::postgres::Postgres;
+use latchline_shared::kit::run;
+use latchline_shared::kit::telemetry::Log;
+use serde::Deserialize;
+
+use crate::http::Limits;
+use crate::keys::KeysConfig;
+use crate::record::Streams;
+use crate::{checkpoint, judge};
+
+/// The default document.
+pub const DEFAULT_TOML: &str = include_str!("../../../config/auditor.toml");
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Settings {
+    /// From the wish to end to the end.
+    #[serde(rename = "shutdown_deadline_ms", deserialize_with = "value::milliseconds")]
+    pub shutdown_deadline: Duration,
+    /// What is read.
+    pub streams: Streams,
+    /// How it is read.
+    pub consumer: Consumer,
+    /// Where history is kept.
+    pub postgres: Database,
+    /// What commands are verified with.
+    pub keys: KeysConfig,
+    /// What is a finding.
+    pub judge: judge::Settings,
+    /// Signed states of the chains.
+    pub checkpoint: checkpoint::Settings,
+    /// Admin routes and API.
+    pub http: Api,
+    /// Bounds of the API.
+    pub api: Limits,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Postgres, and who brings the schema up to date.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Database {
+    /// The server.
+    #[serde(flatten)]
+    pub server: Postgres,
+    /// Whether the process migrates at its start.
+    pub migrate: bool,
+}
+
+/// The HTTP server, and who may use its API.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Api {
+    /// The server.
+    #[serde(flatten)]
+    pub server: Http,
+    /// File of tokens; without one nobody may use the API.
+    #[serde(deserialize_with = "value::optional")]
+    pub tokens_file: Option<PathBuf>,
+}
+
+impl Validate for Settings {
+    fn problems(&self, problems: &mut Vec<String>) {
+        self.consumer.problems("consumer", problems);
+        self.postgres.server.problems(problems);
+        self.keys.problems(problems);
+        self.judge.problems(problems);
+        self.checkpoint.problems(problems);
+        self.http.server.problems(problems);
+        value::check_readable("http.tokens_file", self.http.tokens_file.as_deref(), problems);
+        self.api.problems(problems);
+        self.log.problems(problems);
+    }
+}
+
+impl run::Settings for Settings {
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn shutdown_deadline(&self) -> Duration {
+        self.shutdown_deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use latchline_shared::kit::config;
+
+    use super::*;
+
+    #[test]
+    fn the_default_document_is_valid_and_has_no_needless_keys() {
+        config::load::<Settings>(DEFAULT_TOML, None, "LATCHLINE_AUDITOR", std::iter::empty()).unwrap();
+        assert_eq!(config::needless_keys::<Settings>(DEFAULT_TOML), Ok(Vec::new()));
+    }
+}
