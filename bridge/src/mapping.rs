@@ -102,6 +102,7 @@ impl Record {
         };
         record::write_delivery(&mut self.value, &value);
         self.message_headers(hook, receiver, message, n, (dup, retain, packet_id));
+        self.header(header::PUBLISHER_DUP, message.dup);
     }
 
     /// `client.connected`
@@ -318,6 +319,7 @@ mod tests {
                     ("retain", "true"),
                     ("protocol", "4"),
                     ("peer", "192.0.2.7:54321"),
+                    ("publisher_dup", "true"),
                 ]
             );
         }

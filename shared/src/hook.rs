@@ -67,8 +67,8 @@ pub trait Hook: Send + Sync + 'static {
         PublishAnswer::Accept(Receipt::settled())
     }
 
-    /// Once per PUBLISH that the access rules, or a hook, refused, before the publisher is told: the
-    /// answer waits for the receipt. Never turns the refusal into anything else.
+    /// Once per PUBLISH that the access rules, or a hook, refused or absorbed, before the publisher
+    /// is told: the answer waits for the receipt. Never turns the refusal into anything else.
     fn message_rejected(&self, _client: &Client, _message: &Message, _refusal: &Refusal) -> Receipt {
         Receipt::settled()
     }

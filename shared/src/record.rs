@@ -28,6 +28,9 @@ pub mod header {
     pub const SEQ: &str = "seq";
     /// `true` if the record may be one that is stored already.
     pub const DUP: &str = "dup";
+    /// `true` if the publisher marked the PUBLISH as sent again; `message.deliver` and
+    /// `message.acked` only, where [`DUP`] is the receiver's.
+    pub const PUBLISHER_DUP: &str = "publisher_dup";
     /// `true` or `false`.
     pub const RETAIN: &str = "retain";
     /// The MQTT packet id; absent at QoS 0.

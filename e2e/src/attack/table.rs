@@ -21,9 +21,15 @@ const fn repeated(name: &'static str, what: &'static str, guard: Guarded, who: W
 }
 
 /// As [`repeated`], with the DUP flag.
-const fn with_dup(name: &'static str, what: &'static str, guard: Guarded, who: Who, when: When) -> Attack {
+const fn with_dup(
+    name: &'static str,
+    what: &'static str,
+    guard: Guarded,
+    verdict: &'static str,
+    (who, when): (Who, When),
+) -> Attack {
     let repeat = Repeat { who, dup: true, when, change: unchanged };
-    Attack { name, what, guard, auditor: Audited::Verdict("replay"), deed: Deed::Repeat(repeat) }
+    Attack { name, what, guard, auditor: Audited::Verdict(verdict), deed: Deed::Repeat(repeat) }
 }
 
 /// A genuine command in other bytes, which the signature does not cover.
@@ -46,8 +52,7 @@ const fn denied(name: &'static str, what: &'static str, cause: &'static str, dee
 
 const REPLAY: Guarded = Guarded::Refused("replay");
 
-/// All of them. The auditor knows of a publisher's DUP only through the guard: MQTT does not pass it
-/// on, so a repetition that reaches the lock is a replay to it.
+/// All of them.
 pub(super) static TABLE: &[Attack] = &[
     // Heard, and sent again.
     repeated("replay_same", "the publisher sends a command twice", REPLAY, Who::Same, When::Now),
@@ -62,9 +67,15 @@ pub(super) static TABLE: &[Attack] = &[
         Who::Administrator,
         When::Later,
     ),
-    with_dup("dup_same", "again with DUP", Guarded::Absorbed, Who::Same, When::Now),
-    with_dup("dup_reconnected", "with DUP, reconnected", Guarded::Absorbed, Who::Same, When::Reconnected),
-    with_dup("dup_other", "another publisher, with DUP", REPLAY, Who::Administrator, When::Now),
+    with_dup("dup_same", "again with DUP", Guarded::Absorbed, "retransmit", (Who::Same, When::Now)),
+    with_dup(
+        "dup_reconnected",
+        "with DUP, reconnected",
+        Guarded::Absorbed,
+        "retransmit",
+        (Who::Same, When::Reconnected),
+    ),
+    with_dup("dup_other", "another publisher, with DUP", REPLAY, "replay", (Who::Administrator, When::Now)),
     Attack {
         auditor: Audited::Attempt("no_rule"),
         guard: Guarded::Refused("no_rule"),

@@ -141,7 +141,7 @@ async fn it_waits_for_postgres() {
     let kafka = support::development().await;
     let mut source = Source::open(&kafka).await;
     let mut audit = Audit::start(&kafka, &source.secrets, &[]).await.unwrap();
-    for announced in ["postgres", "Postgres"] {
+    for announced in ["postgres", "Postgres", "checkpoints are not made"] {
         audit.auditor.expect(announced);
     }
     let client = audit.connect().await.unwrap();

@@ -137,7 +137,7 @@ fn read_secrets(file: &Path) -> anyhow::Result<BTreeMap<String, CommandKey>> {
     let mut secrets = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
-        if line.trim().is_empty() || line.starts_with('#') {
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
             continue;
         }
         let words: Vec<&str> = line.split_whitespace().collect();

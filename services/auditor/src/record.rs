@@ -116,7 +116,9 @@ fn report(record: &Record) -> Result<Item, Poison> {
 fn command(record: &Record, keys: &Keys) -> Result<Item, Poison> {
     let value: DeliveredRecord = parse(record)?;
     let lock = lock_of(&value.topic, "command")?;
-    let Common { at_ms, qos, mid, dup } = common(record, value.ts, value.qos)?;
+    let Common { at_ms, qos, mid, .. } = common(record, value.ts, value.qos)?;
+    // `dup` says whether the lock got it again, which says nothing about who sent it.
+    let dup = flag(record, header::PUBLISHER_DUP);
     Ok(Item {
         lock: bounded(lock),
         at_ms,
@@ -154,6 +156,14 @@ fn attempt(record: &Record, keys: &Keys) -> Result<Item, Poison> {
     })
 }
 
+fn flag(record: &Record, name: &str) -> Option<bool> {
+    match record.header(name) {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => None,
+    }
+}
+
 struct Common {
     at_ms: i64,
     qos: i16,
@@ -164,11 +174,7 @@ struct Common {
 fn common(record: &Record, ts: u64, qos: u8) -> Result<Common, Poison> {
     let at_ms = i64::try_from(ts).ok().filter(|_| TS_MS.contains(&ts));
     let at_ms = at_ms.ok_or_else(|| poison("ts", format!("ts {ts} is not between 2000 and 2100")))?;
-    let dup = match record.header(header::DUP) {
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        _ => None,
-    };
+    let dup = flag(record, header::DUP);
     let mid = record.header(header::MID).filter(|mid| !mid.is_empty()).map(bounded);
     Ok(Common { at_ms, qos: i16::from(qos), mid, dup })
 }

@@ -23,6 +23,9 @@ use crate::packet::types::reason;
 
 const CALLS: usize = Call::MessageAcked as usize + 1;
 
+/// What is told of a message that was absorbed; its publisher is told that all is well.
+const ABSORBED: Refusal = Refusal { reason_code: 0x00, cause: "retransmit" };
+
 /// No hook knows the client.
 pub(super) const UNKNOWN_CLIENT: Refusal =
     Refusal { reason_code: reason::BAD_CREDENTIALS, cause: "unknown_client" };
@@ -102,7 +105,8 @@ impl Chain {
 
     /// Whether a message may go on, and what its acknowledgement waits for. A rejection ends the
     /// chain: later hooks do not see the message as one that was published, but whoever wants to know
-    /// of rejections is told. One that a hook absorbs goes on through the chain like any other.
+    /// of rejections is told. One that a hook absorbs goes on through the chain like any other, and
+    /// is told of as well: it reaches nobody, so nothing else would put it on record.
     ///
     /// A `Closed` hook that panics rejects the message with a receipt that has failed: it is
     /// neither delivered (the hook may be the one that would have refused it) nor acknowledged (it
@@ -116,7 +120,8 @@ impl Chain {
             match link.call(call, |hook| hook.message_publish(client, message)) {
                 Ok(PublishAnswer::Accept(receipt)) => receipts = receipts.and(link.watch(call, receipt)),
                 Ok(PublishAnswer::Absorb(receipt)) => {
-                    receipts = receipts.and(link.watch(call, receipt));
+                    let told = self.message_rejected(client, message, &ABSORBED);
+                    receipts = receipts.and(link.watch(call, receipt)).and(told);
                     is_absorbed = true;
                 }
                 Ok(PublishAnswer::Reject(refusal, receipt)) => {

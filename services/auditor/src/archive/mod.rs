@@ -213,7 +213,10 @@ impl Write for HashWriter<'_> {
 async fn detach(client: &mut Client, table: &str, archive: &Archive) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
     // Whoever writes waits for us, so we do not wait long for others.
-    transaction.batch_execute("set local lock_timeout = '10s'").await?;
+    transaction.batch_execute("set local lock_timeout = '10s'; set local statement_timeout = 0").await?;
+    // In the order of those who read over HTTP: the head of the chain, then the table.
+    let head = "select from auditor.chain_head where chain_id = $1 for update";
+    transaction.execute(head, &[&SYSTEM_CHAIN]).await?;
     transaction.batch_execute(&format!("alter table auditor.event detach partition auditor.{table}")).await?;
     let count = transaction.query_one(&format!("select count(*) from auditor.{table}"), &[]).await?;
     ensure!(count.try_get::<_, i64>(0)? == archive.rows, "{table} has grown meanwhile, repeat");

@@ -257,27 +257,20 @@ impl Maker {
         if !transaction.query_one(LOCK, &[]).await?.get::<_, bool>(0) {
             return Ok(());
         }
-        let select = "select id, note, published_to from auditor.checkpoint \
-            where not published_to @> $1 order by id limit $2";
+        let select = "select id, note from auditor.checkpoint \
+            where not published_to @> array[$1] order by id limit $2";
+        let update =
+            "update auditor.checkpoint set published_to = array_append(published_to, $2) where id = $1";
         let mut failure = None;
-        for row in transaction.query(select, &[&targets, &PUBLISH_MAX]).await? {
-            let (id, note): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-            let mut published_to: Vec<String> = row.try_get(2)?;
-            for target in &targets {
-                if published_to.iter().any(|published| published == target) {
-                    continue;
+        // Each by itself: a file that can be written does not wait for a stream that cannot.
+        for target in targets {
+            for row in transaction.query(select, &[&target, &PUBLISH_MAX]).await? {
+                let (id, note): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+                if let Err(error) = self.publish_to(target, &note).await {
+                    failure.get_or_insert(error);
+                    break;
                 }
-                match self.publish_to(target, &note).await {
-                    Ok(()) => published_to.push((*target).to_owned()),
-                    Err(error) => {
-                        failure.get_or_insert(error);
-                    }
-                }
-            }
-            let update = "update auditor.checkpoint set published_to = $2 where id = $1";
-            transaction.execute(update, &[&id, &published_to]).await?;
-            if failure.is_some() {
-                break;
+                transaction.execute(update, &[&id, &target]).await?;
             }
         }
         transaction.commit().await?;

@@ -99,13 +99,19 @@ async fn list(
         params.parsed("after", |text| Cursor::decode(text, &filter).map_err(|error| error.to_string()));
     params.finish()?;
 
-    let client_id = filter.client_id.as_deref().unwrap_or_default();
-    let read = Read { caller, operation, client_id, query: filter.to_string() };
-    let read_seq = state.record(&read, after.map(|cursor| cursor.read_seq)).await?;
     let since = match after {
         Some(cursor) => cursor.since_ms.and_then(|since| Timestamp::from_millisecond(since).ok()),
         None => filter.since(Timestamp::now()),
     };
+    let client_id = filter.client_id.as_deref().unwrap_or_default();
+    // The bound that is the default is written down, too: a cursor that goes back behind it is of
+    // another read.
+    let query = match since.filter(|_| filter.since.is_none()) {
+        Some(since) => format!("{filter}&since_default={}", since.as_millisecond()),
+        None => filter.to_string(),
+    };
+    let read = Read { caller, operation, client_id, query };
+    let read_seq = state.record(&read, after.map(|cursor| cursor.read_seq)).await?;
     let request = page::Request {
         filter: &filter,
         since,

@@ -94,7 +94,7 @@ pub(super) async fn stream(
         None => Some(Key::before_transaction(state.horizon().await?)),
     };
     let read_seq = state.record(&read, after.map(|cursor| cursor.read_seq)).await?;
-    let live = Live {
+    let mut live = Live {
         commits: state.api.commits.clone(),
         state: Arc::clone(&state),
         filter,
@@ -105,6 +105,8 @@ pub(super) async fn stream(
         is_failing: false,
         _permit: permit,
     };
+    // From the first moment on, whoever reconnects goes on here.
+    live.mark();
     let events = stream::unfold(live, async |mut live| {
         let event = live.next().await?;
         Some((Ok::<_, Infallible>(event), live))
@@ -165,7 +167,17 @@ impl Live {
         }
     }
 
+    /// Tells how far the stream has come, without an event.
+    fn mark(&mut self) {
+        if let Some(key) = self.key {
+            let id = Cursor { since_ms: None, read_seq: self.read_seq, key }.encode(&self.filter);
+            self.waiting.push_back(Event::default().id(id));
+        }
+    }
+
     fn take(&mut self, page: Page) {
+        let has_moved = page.next.is_some_and(|next| Some(next) != self.key);
+        let is_empty = page.rows.is_empty();
         for row in page.rows {
             let key = Key { first: row.xid as i64, chain_id: row.chain_id, seq: row.seq };
             let id = Cursor { since_ms: None, read_seq: self.read_seq, key }.encode(&self.filter);
@@ -176,6 +188,9 @@ impl Live {
             }
         }
         self.key = page.next.or(self.key);
+        if is_empty && has_moved {
+            self.mark();
+        }
     }
 
     /// Waits until rows were written, or for a while.

@@ -129,11 +129,12 @@ impl Metrics {
         pending.insert(lane, Tally { events, quiet: decision.quiet });
     }
 
-    /// The lane's transaction was committed.
-    pub(super) fn commit(&self, lane: i32) {
+    /// The lane's transaction was committed. True if it wrote history.
+    pub(super) fn commit(&self, lane: i32) -> bool {
         let tally = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
         let Tally { events, quiet } = tally.unwrap_or_default();
         let now_ms = i64::try_from(clock::unix_ms()).unwrap_or(i64::MAX);
+        let has_written = !events.is_empty();
         for event in events {
             let kind = event.kind.name();
             self.events.get_or_create(&EventLabels { kind }).inc();
@@ -152,5 +153,6 @@ impl Metrics {
         for (cause, count) in [("heartbeat", quiet.heartbeats), ("late", quiet.late)] {
             self.quiet.get_or_create(&QuietLabels { cause }).inc_by(count);
         }
+        has_written
     }
 }

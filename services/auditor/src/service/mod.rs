@@ -24,7 +24,8 @@ use crate::record::{self, Item, Streams};
 use crate::{history, store};
 use metrics::Metrics;
 
-/// How often an instance looks for what can be forgotten.
+/// How often an instance looks for what can be forgotten, unless there is more than it removes at
+/// once.
 const CLEAN_EVERY: Duration = Duration::from_secs(60);
 
 /// See the file.
@@ -70,6 +71,14 @@ impl Auditor {
         }
         is_time
     }
+
+    /// Forgets a little, if it is time to. The next transaction goes on with it if there is more.
+    async fn clean(&self, transaction: &Transaction<'_>) -> Result<(), Fault> {
+        if self.is_time_to_clean() && store::clean(transaction, self.settings.process_keep).await? {
+            *self.cleaned_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        Ok(())
+    }
 }
 
 impl Service for Auditor {
@@ -91,6 +100,7 @@ impl Service for Auditor {
         let mut known = store::load(transaction, chain_id, &Wants::of(batch, now_ms)).await?;
         let decision = judge::decide(&mut known, chain_id, &self.settings, batch, now_ms);
         store::save(transaction, chain_id, &known, self.settings.nonce_keep).await?;
+        self.clean(transaction).await?;
         self.metrics.prepare(lane, &decision);
         history::append(transaction, chain_id, decision.events).await
     }
@@ -103,9 +113,7 @@ impl Service for Auditor {
         known.clock.advance(at_ms);
         let events = judge::pass(&mut known, chain_id);
         store::save(transaction, chain_id, &known, self.settings.nonce_keep).await?;
-        if self.is_time_to_clean() {
-            store::clean(transaction, self.settings.process_keep).await?;
-        }
+        self.clean(transaction).await?;
         let decision = Decision { events, ..Decision::default() };
         self.metrics.prepare(lane, &decision);
         history::append(transaction, chain_id, decision.events).await
@@ -127,8 +135,10 @@ impl Service for Auditor {
     }
 
     fn committed(&self, lane: i32) {
-        self.metrics.commit(lane);
-        self.commits.send_modify(|count| *count += 1);
+        // What wrote nothing is no news.
+        if self.metrics.commit(lane) {
+            self.commits.send_modify(|count| *count += 1);
+        }
     }
 }
 

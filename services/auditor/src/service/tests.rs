@@ -243,6 +243,7 @@ async fn what_is_over_is_forgotten_but_for_what_heartbeats_repeat() {
     ];
     app.store(&records(&batch)).await;
     app.age(29).await;
+    *app.auditor.cleaned_at.lock().unwrap() = None;
     app.idle(100_000).await;
     assert_eq!((app.count("nonce").await, app.count("process").await), (0, 2));
     app.age(2).await;

@@ -94,7 +94,15 @@ impl Report {
         if self.signatures_unchecked {
             writeln!(out, "signatures were not checked: no --key was given")?;
         }
-        writeln!(out, "history is {}", if self.is_intact() { "intact" } else { "NOT INTACT" })
+        let has_skipped = self.chains.iter().any(|chain| !chain.skipped.is_empty());
+        let has_gaps = self.chains.iter().any(|chain| chain.gaps > 0);
+        let verdict = match self.is_intact() {
+            false => "NOT INTACT",
+            true if has_skipped => "intact, but for archived rows that were not looked into (--archive)",
+            true if has_gaps => "consistent as far as it is here, which proves little about a selection",
+            true => "intact",
+        };
+        writeln!(out, "history is {verdict}")
     }
 }
 

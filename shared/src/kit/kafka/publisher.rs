@@ -3,12 +3,14 @@
 //! A record counts as published when all in-sync replicas have it; it may be published twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::error::KafkaResult;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::task;
 
@@ -24,7 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Publisher {
     topic: String,
     config: ClientConfig,
-    producer: FutureProducer<LinkContext>,
+    name: &'static str,
+    producer: RwLock<FutureProducer<LinkContext>>,
     is_ensured: AtomicBool,
 }
 
@@ -36,8 +39,8 @@ impl Publisher {
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
             .set("allow.auto.create.topics", "false");
-        let producer = config.create_with_context(LinkContext(Link::new(name)))?;
-        Ok(Self { topic: topic.to_owned(), config, producer, is_ensured: AtomicBool::new(false) })
+        let producer = RwLock::new(config.create_with_context(LinkContext(Link::new(name)))?);
+        Ok(Self { topic: topic.to_owned(), config, name, producer, is_ensured: AtomicBool::new(false) })
     }
 
     /// Waits until Kafka has stored the record. The topic is created if it is missing.
@@ -47,10 +50,21 @@ impl Publisher {
             self.is_ensured.store(true, Ordering::Relaxed);
         }
         let record = FutureRecord::to(&self.topic).key(key).payload(value);
-        match self.producer.send(record, TIMEOUT).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(Fault::transient(describe(&error))),
+        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Err((error, _)) = producer.send(record, TIMEOUT).await else { return Ok(()) };
+        if producer.client().fatal_error().is_some() {
+            self.renew();
         }
+        Err(Fault::transient(describe(&error)))
+    }
+
+    /// A producer that failed for good does not recover.
+    fn renew(&self) {
+        let made = self.config.create_with_context(LinkContext(Link::new(self.name)));
+        let Ok(new): KafkaResult<FutureProducer<LinkContext>> = made else { return };
+        let old = std::mem::replace(&mut *self.producer.write().unwrap_or_else(PoisonError::into_inner), new);
+        // Ending one blocks.
+        drop(task::spawn_blocking(move || drop(old)));
     }
 
     async fn ensure(&self) -> Result<(), Fault> {

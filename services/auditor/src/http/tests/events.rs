@@ -240,6 +240,18 @@ async fn reads_are_history_and_pages_that_go_on_are_not_written_again() {
     expected.push(read("events", "1", "client_id=1&order=desc"));
     assert_eq!(app.reads().await, expected);
 
+    // Nor does one that goes back behind what was asked.
+    let next = app.get(path).await.json()["next"].as_str().unwrap().to_owned();
+    expected.push(expected[0].clone());
+    let filter = crate::query::filter::Filter { verdict: Some("ok".to_owned()), ..filter };
+    let cursor = crate::query::cursor::Cursor::decode(&next, &filter).unwrap();
+    let forged = crate::query::cursor::Cursor { since_ms: Some(0), ..cursor }.encode(&filter);
+    app.get(&format!("{path}&after={next}")).await;
+    assert_eq!(app.reads().await, expected);
+    app.get(&format!("{path}&after={forged}")).await;
+    expected.push(expected[0].clone());
+    assert_eq!(app.reads().await, expected);
+
     let shown = app.get("/v1/audit/events?kind=read&publisher=tester&client_id=1").await.json();
     let events = shown["events"].as_array().unwrap();
     assert_eq!(events.len(), expected.len() + 1, "a read sees itself");

@@ -89,7 +89,9 @@ pub(crate) fn record(act: &Act, at_ms: i64, offset: i64) -> Decoded<Item> {
                 &Delivery { receiver, username, publisher, topic, payload, qos, node, ts },
             );
             headers.push(("mid".to_owned(), vec![*mid]));
-            headers.push(("dup".to_owned(), dup.to_string().into_bytes()));
+            headers.push(("publisher_dup".to_owned(), dup.to_string().into_bytes()));
+            // That the lock got it a second time says nothing about who sent it.
+            headers.push(("dup".to_owned(), (!dup).to_string().into_bytes()));
             "message_command"
         }
         Act::Reject { from, lock, payload, reason } => {
