@@ -35,7 +35,7 @@ begin
                 case when n %% 1000 = 0 then 'replay' else 'ok' end, '{}',
                 case when n %% 1000 = 0 then 3 else 0 end,
                 case when is_command then 'n' || lpad(n::text, 15, '0') end,
-                case when is_command then at end, case when is_command then 40 end,
+                case when is_command then date_trunc('second', at) end, case when is_command then 40 end,
                 case when is_command then 256 end,
                 decode(repeat(md5(n::text), 12), 'hex'), decode(md5(n::text) || md5(n::text), 'hex'),
                 case when is_command then 'message_command' else 'message_state' end, n %% 6, n / 6,

@@ -48,7 +48,8 @@ pub async fn measure(kafka: &Kafka, postgres: DevelopmentPostgres, plan: &Plan) 
     }
     let secrets = Secrets::random()?;
     fill(kafka, &secrets, plan)?;
-    let audit = Audit::start_on(postgres, kafka, &secrets, &[]).await?;
+    // Signed as often as by default, which tests do more often.
+    let audit = Audit::start_on(postgres, kafka, &secrets, &[("checkpoint.interval_s", "600")]).await?;
     let client = audit.connect().await?;
     let samples = watch(&audit, &client, plan.records).await?;
     let (first, last) = (samples.first().context("no event")?, samples.last().context("no event")?);

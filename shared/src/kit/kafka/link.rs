@@ -33,8 +33,18 @@ const REPEAT_AFTER: Duration = Duration::from_secs(60);
 const COMPLAINTS_MAX: usize = 64;
 
 /// Facilities of the library's log that speak of single connections.
-const CONNECTION_FACILITIES: [&str; 8] =
-    ["FAIL", "ERROR", "BROKERFAIL", "DISCONNECT", "REQTMOUT", "TIMEOUT", "CONNECT", "GETPID"];
+const CONNECTION_FACILITIES: [&str; 9] = [
+    "FAIL",
+    "ERROR",
+    "BROKERFAIL",
+    "DISCONNECT",
+    "REQTMOUT",
+    "TIMEOUT",
+    "CONNECT",
+    "GETPID",
+    // A leader that is not known yet, as when a server comes back.
+    "METADATAUPDATE",
+];
 
 /// End of the complaint about a property that only the other kind of client has.
 const FOR_OTHERS: &str = "property and will be ignored by this producer instance";
