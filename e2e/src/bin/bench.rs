@@ -95,6 +95,6 @@ async fn run(arguments: Run) -> anyhow::Result<()> {
 
 async fn measure_history(small: bool) -> anyhow::Result<()> {
     let plan = if small { history::Plan::small() } else { history::Plan::full() };
-    println!("{}", history::measure(Choice::of_environment()?, plan).await?);
+    println!("{}", history::measure(Choice::of_environment()?, plan, |part| println!("{part}")).await?);
     Ok(())
 }

@@ -56,12 +56,17 @@ pub struct History {
     queries: Vec<Query>,
 }
 
-/// Measures both.
-pub async fn measure(choice: Choice, plan: Plan) -> anyhow::Result<History> {
+/// Measures both, and tells each part as soon as it is there.
+pub async fn measure(
+    choice: Choice,
+    plan: Plan,
+    tell: impl Fn(&dyn fmt::Display),
+) -> anyhow::Result<History> {
     let machine = Machine::this()?;
     let kafka = Kafka::start(choice).await?;
     let folder = tempfile::Builder::new().prefix("latchline-history-").tempdir()?;
     let ingest = ingest::measure(&kafka, postgres(&folder, "ingest").await?, &plan).await?;
+    tell(&ingest);
     let queries = query::measure(&kafka, postgres(&folder, "query").await?, &plan).await?;
     Ok(History { machine, kafka: kafka.choice().name(), plan, ingest, queries })
 }

@@ -15,6 +15,7 @@ use tokio_postgres::Client;
 
 use super::Plan;
 use crate::kafka::Kafka;
+use crate::stack::PARTITIONS;
 use crate::stack::audit::Audit;
 use crate::stack::secrets::Secrets;
 
@@ -52,10 +53,17 @@ pub async fn measure(
     postgres: DevelopmentPostgres,
     plan: &Plan,
 ) -> anyhow::Result<Vec<Query>> {
-    // Rows that are not linked are not signed.
-    let unsigned = [("checkpoint.key_file", "")];
-    let mut audit = Audit::start_on(postgres, kafka, &Secrets::random()?, &unsigned).await?;
-    audit.auditor.expect("no checkpoints are signed");
+    // Rows that are not linked are not signed; and nothing comes while they are filled in.
+    let mut settings = vec![("checkpoint.key_file", "")];
+    for (key, stream) in
+        [("streams.states", "quiet_1"), ("streams.commands", "quiet_2"), ("streams.rejected", "quiet_3")]
+    {
+        kafka.create_stream(stream, PARTITIONS).await?;
+        settings.push((key, stream));
+    }
+    let mut audit = Audit::start_on(postgres, kafka, &Secrets::random()?, &settings).await?;
+    // It warns of what is done to its tables.
+    audit.auditor.expect("");
     let client = audit.connect().await?;
     fill(&client, plan).await.context("fill the history")?;
     let mut queries = Vec::new();
