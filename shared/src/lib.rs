@@ -26,5 +26,8 @@ pub mod keys;
 
 pub mod lock_state;
 
+pub mod alarm;
+pub mod words;
+
 #[cfg(feature = "kit")]
 pub mod kit;
