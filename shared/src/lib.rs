@@ -1,7 +1,7 @@
 //! What every part of Latchline agrees on.
 //!
 //! Pure and synchronous: ids, topics, messages, hooks, receipts, the memory budget, Kafka records,
-//! signed commands and the states of locks. Process scaffolding (configuration, telemetry, HTTP,
+//! signed commands, reports and the states of locks. Process scaffolding (configuration, telemetry, HTTP,
 //! Kafka clients) is in [`kit`], behind features, so that a reader of the contracts never meets a
 //! runtime.
 //!
@@ -25,6 +25,9 @@ pub mod hex;
 pub mod keys;
 
 pub mod lock_state;
+pub mod report;
+
+pub mod text;
 
 pub mod alarm;
 pub mod words;

@@ -4,7 +4,7 @@
 pub const SYSTEM_CHAIN: i16 = i16::MAX;
 
 /// What happened. What is not known is `None`; texts never hold U+0000, which Postgres cannot keep
-/// ([`text`]).
+/// ([`latchline_shared::text`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Event {
     /// When the broker saw it (the record's `ts`), in Unix milliseconds.
@@ -197,9 +197,4 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
-}
-
-/// A text as Postgres can keep it: U+0000 becomes U+FFFD. The raw record has the original.
-pub fn text(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }

@@ -5,14 +5,10 @@ pub mod event;
 pub mod history;
 pub mod ndjson;
 
-pub mod text;
-
 pub mod keys;
 pub mod verdict;
 
 pub mod finding;
-pub mod report;
-
 pub mod judge;
 pub mod process;
 pub mod record;

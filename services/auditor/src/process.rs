@@ -8,9 +8,9 @@
 //! is no result without a command; it never stands in the way of one that does.
 
 use latchline_shared::command::{Action, Command};
+use latchline_shared::report::Said;
 
 use crate::finding::Finding;
-use crate::report::Said;
 use crate::verdict::Verdict;
 
 /// What is known of a process; times in Unix milliseconds.

@@ -8,13 +8,13 @@
 
 use latchline_shared::kit::kafka::consumer::{Poison, Record};
 use latchline_shared::record::{DeliveredRecord, PublishRecord, RejectedRecord, header};
+use latchline_shared::report::Report;
+use latchline_shared::text::bounded;
 use latchline_shared::topic;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::keys::Keys;
-use crate::report::Report;
-use crate::text::bounded;
 use crate::verdict::{Examined, examine};
 
 /// 2000-01-01 and 2100-01-01: a time outside is none.

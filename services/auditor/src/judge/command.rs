@@ -1,13 +1,13 @@
 //! Commands: delivered ones and refused ones.
 
 use jiff::Timestamp;
+use latchline_shared::text::bounded;
 
 use super::Context;
 use super::known::{Key, Known};
 use crate::event::{Direction, Event, Kind, Severity};
 use crate::finding::Finding;
 use crate::process;
-use crate::text::bounded;
 use crate::verdict::{Examined, FirstUse, Passage, Signature, Verdict, classify};
 
 impl Context<'_> {

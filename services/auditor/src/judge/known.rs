@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use latchline_shared::kit::kafka::consumer::Decoded;
+use latchline_shared::text::bounded;
 
 use crate::process::Process;
 use crate::record::{Item, What};
-use crate::text::bounded;
 use crate::verdict::FirstUse;
 
 /// A lock, and a nonce or a process of it.

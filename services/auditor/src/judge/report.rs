@@ -2,15 +2,14 @@
 
 use latchline_shared::command::Action;
 use latchline_shared::lock_state::{LockState, Reading};
+use latchline_shared::report::{Report, Said};
+use latchline_shared::text::bounded;
 
 use super::known::{Known, LastState};
 use super::{Context, Quiet};
 use crate::event::{Direction, Event, Kind, Severity};
 use crate::finding::Finding;
-use crate::process::{Answer, Reported};
-use crate::report::{Report, Said};
-use crate::text::bounded;
-use crate::{process, report};
+use crate::process::{self, Answer, Reported};
 
 impl Context<'_> {
     /// What a lock reported, if it is history: the first report of a process, a state other than
@@ -105,7 +104,7 @@ impl Context<'_> {
             return None;
         };
         known.put_process(self.lane, key, process);
-        let contradicts = report.result == Some(report::Said::Ok) && !reading.state.is_success_of(action);
+        let contradicts = report.result == Some(Said::Ok) && !reading.state.is_success_of(action);
         if finding.is_some() || contradicts {
             findings.push(Finding::ResultMismatch);
         }

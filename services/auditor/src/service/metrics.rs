@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use latchline_shared::kit::clock;
+use latchline_shared::report::Said;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,7 +17,6 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::event::{Event, Kind};
 use crate::finding::Finding;
 use crate::judge::{Decision, Quiet};
-use crate::report::Said;
 use crate::verdict::Verdict;
 
 /// Handles to all metrics.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use latchline_shared::fault::Fault;
+use latchline_shared::report::Said;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Transaction};
 
 use super::{DUE_MAX, failed, time};
 use crate::judge::known::{Clock, Key, Known, LastState, Wants};
 use crate::process::Process;
-use crate::report::Said;
 use crate::verdict::{FirstUse, Verdict};
 
 const NONCES: &str = "select client_id, nonce_str, payload_sha256, first_at, first_mid, first_from

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use latchline_shared::fault::Fault;
+use latchline_shared::report::Said;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::{failed, time};
 use crate::judge::known::Known;
-use crate::report::Said;
 use crate::verdict::Verdict;
 
 const NONCES: &str = "insert into auditor.nonce

@@ -5,10 +5,11 @@
 //! makes no sense is left out and said to be wrong). No number passes through a float but the
 //! battery.
 
-use latchline_shared::command::Action;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::command::Action;
 
 /// A report that can be read.
 #[derive(Debug, Clone, PartialEq)]

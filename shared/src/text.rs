@@ -8,8 +8,6 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::event;
-
 /// Longest text in bytes that is kept as it is.
 pub const TEXT_BYTES_MAX: usize = 255;
 
@@ -23,7 +21,7 @@ pub fn bounded(text: &str) -> String {
         return text.to_owned();
     }
     // Replacing U+0000 makes a text longer, so it is done first.
-    let kept = event::text(text);
+    let kept = text.replace('\0', "\u{fffd}");
     if kept.len() <= TEXT_BYTES_MAX {
         return kept;
     }
