@@ -66,6 +66,7 @@ enum Verdict {
 impl<S: Service> Lane<S> {
     /// Works until it has to end.
     pub(super) async fn run(mut self) {
+        self.shared.service.opened(self.number);
         let leave = loop {
             if let Err(leave) = self.step().await {
                 break leave;

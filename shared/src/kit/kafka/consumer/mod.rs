@@ -135,6 +135,10 @@ pub trait Service: Send + Sync + 'static {
         gap: &Gap,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// Called before a lane reads anything, after the lane of that number that was there before has
+    /// ended: what was kept in memory for it may be stale.
+    fn opened(&self, _lane: i32) {}
+
     /// Called after a transaction of this lane was committed.
     fn committed(&self, _lane: i32) {}
 }

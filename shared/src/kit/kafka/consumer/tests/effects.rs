@@ -182,6 +182,27 @@ async fn a_second_member_gets_what_the_first_gives_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_comes_back_is_opened_again() {
+    let lab = Lab::new().await;
+    let first = lab.member();
+    first.until_ready().await;
+    let opened = |member: &Member| -> Vec<usize> {
+        member.service.opened.iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    };
+    eventually(SOON, "all lanes are open", async || opened(&first) == [1; PARTITIONS as usize]).await;
+    let second = lab.member();
+    second.until_ready().await;
+    let is_open = async || opened(&second).iter().sum::<usize>() > 0;
+    eventually(SOON, "the second has a lane", is_open).await;
+    let before = opened(&first);
+    second.end().await;
+    // What the second had comes back, and with it effects that the first has not seen.
+    let is_back = async || opened(&first).iter().zip(&before).all(|(now, before)| now > before);
+    eventually(SOON, "all lanes are open again", is_back).await;
+    first.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn time_passes_where_nothing_comes() {
     let lab = Lab::new().await;
     lab.produce_many("a", 1, 5).await;

@@ -54,6 +54,8 @@ struct Probe {
     permits: [Semaphore; PARTITIONS as usize],
     is_entered: AtomicBool,
     commits: AtomicUsize,
+    /// How often each lane was opened.
+    opened: [AtomicUsize; PARTITIONS as usize],
 }
 
 impl Service for Probe {
@@ -72,6 +74,7 @@ impl Service for Probe {
         lane: i32,
         batch: &[Decoded<String>],
     ) -> Result<(), Fault> {
+        assert!(self.opened[lane as usize].load(Ordering::SeqCst) > 0, "lane {lane} was not opened");
         self.is_entered.store(true, Ordering::SeqCst);
         let _permit = self.permits[lane as usize].acquire().await;
         for Decoded { record, item } in batch {
@@ -100,6 +103,10 @@ impl Service for Probe {
         let row: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&&*gap.stream, &gap.partition, &gap.from, &gap.to];
         transaction.execute(sql, &row).await.map(drop).map_err(|error| fault::of(&error))
+    }
+
+    fn opened(&self, lane: i32) {
+        self.opened[lane as usize].fetch_add(1, Ordering::SeqCst);
     }
 
     fn committed(&self, _: i32) {
@@ -156,6 +163,7 @@ impl Lab {
             permits: [(); PARTITIONS as usize].map(|()| Semaphore::new(permits)),
             is_entered: AtomicBool::default(),
             commits: AtomicUsize::default(),
+            opened: Default::default(),
         });
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
