@@ -1,8 +1,10 @@
 //! Migrations: a service brings its own schema up to date when it starts.
 //!
 //! Each migration is a file of SQL, embedded, applied once and in order, in a transaction of its
-//! own. Instances that start at the same time wait for each other (an advisory lock). A migration
-//! that was applied is never edited: its hash is kept, and another one is an error.
+//! own. Names without a schema are those of the schema that is migrated, so that the same files can
+//! make a second schema of the same shape. Instances that start at the same time wait for each
+//! other (an advisory lock). A migration that was applied is never edited: its hash is kept, and
+//! another one is an error.
 
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
@@ -92,6 +94,8 @@ async fn applied(client: &Client, schema: &str, migrations: &[Migration]) -> any
 
 async fn apply(client: &mut Client, schema: &str, migration: &Migration) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
+    // Until the end of the transaction.
+    transaction.batch_execute(&format!("set local search_path to {schema}")).await?;
     transaction.batch_execute(migration.sql).await?;
     transaction
         .execute(

@@ -102,7 +102,20 @@ impl Postgres {
 
     /// A pool whose connections act in `role`. Opens no connection yet.
     pub fn pool(&self, application: &str, role: Option<Role>) -> anyhow::Result<Pool> {
-        let config = self.client_config(application)?;
+        self.build(self.client_config(application)?, role)
+    }
+
+    /// As [`Postgres::pool`]; names without a schema are looked for in `schema` and nowhere else,
+    /// so that the same statements can work on a second schema of the same shape.
+    pub fn pool_in(&self, application: &str, role: Option<Role>, schema: &str) -> anyhow::Result<Pool> {
+        let mut config = self.client_config(application)?;
+        // Unlike `set`, an option of the connection is no part of a transaction and survives `reset`.
+        let options = format!("{} -c search_path={schema}", config.get_options().unwrap_or_default());
+        config.options(options);
+        self.build(config, role)
+    }
+
+    fn build(&self, config: tokio_postgres::Config, role: Option<Role>) -> anyhow::Result<Pool> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match self.tls {
             Tls::Disable => Manager::from_config(config, NoTls, recycling),

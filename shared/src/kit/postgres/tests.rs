@@ -106,6 +106,26 @@ async fn a_pool_acts_in_its_role() {
     assert_eq!(error.code().unwrap().code(), "42501", "{error}");
 }
 
+#[tokio::test]
+async fn the_same_statements_work_on_any_schema() {
+    let postgres = testing::database().await.unwrap();
+    let mut owner = connect(&postgres).await;
+    owner.batch_execute("create table public.a (n int)").await.unwrap();
+    let make = Migration { name: "0001_make", sql: "create table a (n int primary key)" };
+    let fill = Migration { name: "0002_fill", sql: "insert into a values (0)" };
+    for (schema, number) in [("lab", 1), ("shadow", 2)] {
+        assert_eq!(migrate(&mut owner, schema, &[make, fill]).await.unwrap(), 2);
+        let pool = postgres.pool_in("tests", None, schema).unwrap();
+        let client = pool.get().await.unwrap();
+        client.execute("insert into a values ($1)", &[&number]).await.unwrap();
+    }
+    let rows = owner.query("select n from lab.a union all select n from shadow.a order by n", &[]).await;
+    let numbers: Vec<i32> = rows.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(numbers, [0, 0, 1, 2]);
+    // The connection that migrated looks where it did before.
+    assert_eq!(owner.query("select n from a", &[]).await.unwrap().len(), 0);
+}
+
 #[test]
 fn problems_are_named_and_passwords_are_not_quoted() {
     let problems = |postgres: &Postgres| {
