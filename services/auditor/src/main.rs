@@ -17,6 +17,7 @@ use latchline_shared::kit::http::{admin, server};
 use latchline_shared::kit::kafka::consumer::metrics::Metrics;
 use latchline_shared::kit::kafka::consumer::reader::Reader;
 use latchline_shared::kit::kafka::publisher::Publisher;
+use latchline_shared::kit::kafka::publisher::stream::Stream;
 use latchline_shared::kit::run::{Program, run_with};
 use latchline_shared::kit::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
@@ -110,5 +111,5 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
 fn publisher(settings: &Settings) -> anyhow::Result<Option<Publisher>> {
     let Some(stream) = &settings.checkpoint.stream else { return Ok(None) };
     let config = settings.consumer.kafka.client_config(PROGRAM.name)?;
-    Publisher::new("checkpoints", config, stream).map(Some)
+    Publisher::new("checkpoints", config, Stream::compacted(stream)).map(Some)
 }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod clock;
+pub mod retry;
 pub mod shutdown;
 
 #[cfg(feature = "http")]
@@ -18,5 +19,8 @@ pub mod http;
 pub mod kafka;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+
+#[cfg(feature = "consumer")]
+pub mod outbox;
 
 pub mod testing;

@@ -3,6 +3,7 @@
 use latchline_shared::kit::http::readiness::Readiness;
 use latchline_shared::kit::kafka::client::Kafka;
 use latchline_shared::kit::kafka::development::DevelopmentKafka;
+use latchline_shared::kit::kafka::publisher::stream::Stream;
 use latchline_shared::kit::postgres::{Postgres, Role};
 
 use super::*;
@@ -105,7 +106,7 @@ async fn what_could_not_be_published_is_published_later() {
     let mut maker = maker(&postgres, &readiness, &missing.join("notes"));
     let kafka = DevelopmentKafka::start(&[("audit_checkpoint", 1)]).unwrap();
     let config = Kafka::plaintext(kafka.bootstrap()).client_config("tests").unwrap();
-    maker.publisher = Some(Publisher::new("tests", config, "audit_checkpoint").unwrap());
+    maker.publisher = Some(Publisher::new("tests", config, Stream::compacted("audit_checkpoint")).unwrap());
     add(&mut client, 1, (0..5).map(full).collect()).await;
     let error = maker.step().await.unwrap_err();
     assert!(format!("{error:#}").contains("append to"), "{error:#}");

@@ -21,12 +21,12 @@ use tracing::warn;
 
 use super::health::Place;
 use super::membership::{End, Ending};
-use super::plan;
 use super::progress::Progress;
 use super::reader::Shared;
 use super::store::{Batch, Failure, Positions};
 use super::{Decoded, Poison, Record, Service, deadletter};
 use crate::fault::Fault;
+use crate::kit::retry;
 
 /// What waits in a lane's queue.
 pub(super) enum Entry {
@@ -261,7 +261,7 @@ impl<S: Service> Lane<S> {
     async fn wait(&self, attempt: u32, after: Option<Duration>, why: String) -> Result<(), Leave> {
         self.shared.health.fails(self.place(), why);
         let random = std::hash::RandomState::new().hash_one(self.number);
-        let pause = plan::pause(attempt, random).max(after.unwrap_or_default());
+        let pause = retry::pause(attempt, random).max(after.unwrap_or_default());
         tokio::select! {
             () = self.stop.cancelled() => Err(Leave::Told),
             () = sleep(pause) => Ok(()),

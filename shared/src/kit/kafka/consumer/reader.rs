@@ -26,12 +26,12 @@ use super::deadletter::DeadLetters;
 use super::health::{Health, Place};
 use super::membership::{self, End};
 use super::metrics::Metrics;
-use super::plan;
 use super::store::Store;
 use crate::fault::Fault;
 use crate::kit::http::readiness::Readiness;
 use crate::kit::kafka::link::Link;
 use crate::kit::kafka::topics::{self, Missing, Topic, TopicsError};
+use crate::kit::retry;
 
 /// How long Kafka may take to say which streams there are.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ impl<S: Service> Shared<S> {
             let random = std::hash::RandomState::new().hash_one(attempt);
             tokio::select! {
                 () = token.cancelled() => {}
-                () = sleep(plan::pause(attempt, random)) => attempt += 1,
+                () = sleep(retry::pause(attempt, random)) => attempt += 1,
             }
         }
         Ok(())
