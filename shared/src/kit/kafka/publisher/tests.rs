@@ -131,15 +131,16 @@ async fn what_is_too_large_for_the_client_is_refused_at_once() {
 #[tokio::test]
 async fn nothing_overtakes_what_could_not_be_stored() {
     let kafka = DevelopmentKafka::start(&[("a", 1)]).unwrap();
-    let config_error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let unauthorised = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     let publisher = publisher(&kafka, fixed("a"));
-    kafka.refuse_produce(vec![config_error]).unwrap();
+    kafka.refuse_produce(vec![unauthorised]).unwrap();
     let many: Vec<String> = (0..20_000).map(|n| format!("{n:0100}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let results = publish(&publisher, &many).await;
-    assert_eq!(results, "t".repeat(many.len()), "the first request is refused, so nothing is stored");
-    assert_eq!(publish(&publisher, &many).await, "s".repeat(many.len()));
-    assert_eq!(values(&kafka, "a"), many);
+    // Not shown: they are long.
+    assert!(!results.contains('s'), "the first request is refused, so nothing is stored");
+    assert!(!publish(&publisher, &many).await.contains('t'));
+    assert!(values(&kafka, "a") == many);
 }
 
 #[tokio::test]
