@@ -5,8 +5,9 @@ use latchline_shared::kit::http::tokens;
 use latchline_shared::kit::run::{Commands, Exit};
 
 use crate::http::SCOPES;
+use crate::migrations::SCHEMA;
 use crate::settings::Settings;
-use crate::{archive, database, note, verify};
+use crate::{archive, note, verify};
 
 /// A command of the binary.
 #[derive(Debug, clap::Subcommand)]
@@ -34,7 +35,7 @@ impl Commands<Settings> for Command {
         let postgres = &settings.postgres.server;
         match self {
             Self::Migrate => {
-                let applied = database::migrate_now(postgres).await?;
+                let applied = SCHEMA.migrate(postgres).await?;
                 say(&mut out, &format!("{applied} migrations applied\n"))
             }
             Self::Token { name, scopes } => {

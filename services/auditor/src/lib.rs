@@ -27,6 +27,4 @@ pub mod verify;
 pub mod migrations;
 
 pub mod commands;
-pub mod database;
-pub mod reload;
 pub mod settings;

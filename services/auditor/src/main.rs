@@ -6,11 +6,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use latchline_auditor::commands::Command;
 use latchline_auditor::http::{self, Api, SCOPES};
-use latchline_auditor::keys::Keys;
+use latchline_auditor::keys::{Keys, KeysConfig};
 use latchline_auditor::record::Streams;
 use latchline_auditor::service::Auditor;
 use latchline_auditor::settings::{DEFAULT_TOML, Settings};
-use latchline_auditor::{checkpoint, database, migrations, reload, service};
+use latchline_auditor::{checkpoint, migrations, service};
 use latchline_shared::kit::http::readiness::Readiness;
 use latchline_shared::kit::http::tokens::Tokens;
 use latchline_shared::kit::http::{admin, server};
@@ -18,6 +18,7 @@ use latchline_shared::kit::kafka::consumer::metrics::Metrics;
 use latchline_shared::kit::kafka::consumer::reader::Reader;
 use latchline_shared::kit::kafka::publisher::Publisher;
 use latchline_shared::kit::kafka::publisher::stream::Stream;
+use latchline_shared::kit::reload::{self, Reloads};
 use latchline_shared::kit::run::{Program, run_with};
 use latchline_shared::kit::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
@@ -48,11 +49,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     let postgres = &settings.postgres.server;
     let role = Some(migrations::ROLE);
 
-    let tokens = match &settings.http.tokens_file {
-        Some(file) => Tokens::open(file, SCOPES).context("http.tokens_file")?,
-        None => Tokens::none(SCOPES),
-    };
-    let tokens = Arc::new(tokens);
+    let tokens = Arc::new(settings.http.tokens(SCOPES)?);
     if let Some(address) = settings.http.server.address {
         let api = Api {
             pool: postgres.pool("latchline-auditor http", role)?,
@@ -68,17 +65,17 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
             server::serve(listener, routes, settings.http.server.clone(), shutdown.token().clone()),
         );
     }
-    let reload = reload::on_hangup(tokens, Arc::clone(&auditor), settings.keys.clone(), shutdown.clone());
-    shutdown.spawn("reload", reload);
+    let reloads = reloads(tokens, Arc::clone(&auditor), settings.keys.clone());
+    shutdown.spawn("reload", reload::on_hangup(reloads, shutdown.clone()));
 
-    if !database::prepare(&settings.postgres, &prepared, shutdown.token()).await? {
+    if !migrations::SCHEMA.prepare(&settings.postgres, &prepared, shutdown.token()).await? {
         return Ok(());
     }
     let Streams { states, commands, rejected } = settings.streams.clone();
     let reader = Reader {
         settings: settings.consumer.clone(),
         name: "auditor",
-        schema: migrations::SCHEMA,
+        schema: migrations::SCHEMA.name,
         streams: vec![states, commands, rejected],
         service: auditor,
         pool: postgres.pool("latchline-auditor", role)?,
@@ -105,6 +102,12 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     shutdown.requested().await;
     Ok(())
+}
+
+/// What SIGHUP reads anew.
+fn reloads(tokens: Arc<Tokens>, auditor: Arc<Auditor>, keys: KeysConfig) -> Reloads {
+    let set_keys = move || Keys::load(&keys).map(|keys| auditor.set_keys(keys)).context("keys");
+    vec![("tokens", Box::new(move || Ok(tokens.reload().map(drop)?))), ("keys", Box::new(set_keys))]
 }
 
 /// To the stream of checkpoints, if there is one.

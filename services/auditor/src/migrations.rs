@@ -2,13 +2,14 @@
 
 use latchline_shared::kit::postgres::Role;
 use latchline_shared::kit::postgres::migrate::Migration;
+use latchline_shared::kit::postgres::prepare::Schema;
 
-/// All of them, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { name: "0001_history", sql: include_str!("../migrations/0001_history.sql") }];
-
-/// The schema.
-pub const SCHEMA: &str = "auditor";
+/// The schema, and all of its steps in order.
+pub const SCHEMA: Schema = Schema {
+    name: "auditor",
+    migrations: &[Migration { name: "0001_history", sql: include_str!("../migrations/0001_history.sql") }],
+    application: "latchline-auditor",
+};
 
 /// What the service acts in: it may add to the history and cannot change it.
 pub const ROLE: Role = Role("latchline_auditor");

@@ -1,13 +1,12 @@
 //! The configuration of the process. `config/auditor.toml` at the repository root is its default,
 //! reference and schema: each key is explained there.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use latchline_shared::kit::config::{Validate, value};
-use latchline_shared::kit::http::Http;
+use latchline_shared::kit::http::Api;
 use latchline_shared::kit::kafka::consumer::config::Consumer;
-use latchline_shared::kit::postgres::Postgres;
+use latchline_shared::kit::postgres::prepare::Database;
 use latchline_shared::kit::run;
 use latchline_shared::kit::telemetry::Log;
 use serde::Deserialize;
@@ -46,27 +45,6 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// Postgres, and who brings the schema up to date.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Database {
-    /// The server.
-    #[serde(flatten)]
-    pub server: Postgres,
-    /// Whether the process migrates at its start.
-    pub migrate: bool,
-}
-
-/// The HTTP server, and who may use its API.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Api {
-    /// The server.
-    #[serde(flatten)]
-    pub server: Http,
-    /// File of tokens; without one nobody may use the API.
-    #[serde(deserialize_with = "value::optional")]
-    pub tokens_file: Option<PathBuf>,
-}
-
 impl Validate for Settings {
     fn problems(&self, problems: &mut Vec<String>) {
         self.consumer.problems("consumer", problems);
@@ -74,8 +52,7 @@ impl Validate for Settings {
         self.keys.problems(problems);
         self.judge.problems(problems);
         self.checkpoint.problems(problems);
-        self.http.server.problems(problems);
-        value::check_readable("http.tokens_file", self.http.tokens_file.as_deref(), problems);
+        self.http.problems(problems);
         self.api.problems(problems);
         self.log.problems(problems);
     }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod clock;
+pub mod reload;
 pub mod retry;
 pub mod shutdown;
 

@@ -7,7 +7,7 @@ use super::{COLUMNS, Position, append, page, row};
 use crate::chain::tests::full;
 use crate::chain::{Head, intact};
 use crate::event::{Event, Row};
-use crate::migrations::{MIGRATIONS, SCHEMA};
+use crate::migrations::SCHEMA;
 
 /// A connection of the owner's, a superuser.
 pub(crate) async fn connect(postgres: &Postgres) -> Client {
@@ -21,7 +21,7 @@ pub(crate) async fn connect(postgres: &Postgres) -> Client {
 pub(crate) async fn database() -> (Postgres, Client) {
     let postgres = testing::database().await.unwrap();
     let mut client = connect(&postgres).await;
-    migrate::migrate(&mut client, SCHEMA, MIGRATIONS).await.unwrap();
+    migrate::migrate(&mut client, SCHEMA.name, SCHEMA.migrations).await.unwrap();
     (postgres, client)
 }
 

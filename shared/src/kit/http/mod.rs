@@ -13,9 +13,13 @@ pub mod tokens;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Deserialize;
+
+use self::tokens::Tokens;
 
 use crate::kit::config::{Validate, value};
 
@@ -36,6 +40,34 @@ pub struct Http {
     /// From the end of a request's head to the head of its answer.
     #[serde(rename = "request_timeout_ms", deserialize_with = "value::milliseconds")]
     pub request_timeout: Duration,
+}
+
+/// The `[http]` table of a binary whose API knows who asks: the server, and who may ask.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Api {
+    /// The server.
+    #[serde(flatten)]
+    pub server: Http,
+    /// File of tokens; without one nobody may use the API.
+    #[serde(deserialize_with = "value::optional")]
+    pub tokens_file: Option<PathBuf>,
+}
+
+impl Api {
+    /// Reads the tokens. `scopes` are those that the service knows.
+    pub fn tokens(&self, scopes: &'static [&'static str]) -> anyhow::Result<Tokens> {
+        match &self.tokens_file {
+            Some(file) => Tokens::open(file, scopes).context("http.tokens_file"),
+            None => Ok(Tokens::none(scopes)),
+        }
+    }
+}
+
+impl Validate for Api {
+    fn problems(&self, problems: &mut Vec<String>) {
+        self.server.problems(problems);
+        value::check_readable("http.tokens_file", self.tokens_file.as_deref(), problems);
+    }
 }
 
 impl Validate for Http {

@@ -1,11 +1,13 @@
 //! Postgres: settings and pool, migrations, and errors classified as [`Fault`]s.
 //!
-//! Each service owns one schema and migrates it itself at start ([`migrate`]). What it does later
+//! Each service owns one schema and migrates it itself at start ([`migrate`]; `prepare` waits for it). What it does later
 //! it does in a role that may do less ([`Role`]). TLS is rustls with the authorities of `ca_file`;
 //! a server that cannot prove its name is not talked to.
 
 pub mod fault;
 pub mod migrate;
+#[cfg(feature = "http")]
+pub mod prepare;
 
 pub mod development;
 pub mod testing;

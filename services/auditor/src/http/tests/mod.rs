@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Api, Limits, SCOPES, routes};
 use crate::event::{Direction, Event, Kind, Place, Severity};
 use crate::history;
-use crate::migrations::{MIGRATIONS, SCHEMA};
+use crate::migrations::SCHEMA;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -93,7 +93,7 @@ impl App {
     async fn start_within(limits: Limits) -> Self {
         let settings = testing::database().await.unwrap();
         let owner = settings.pool("tests", None).unwrap();
-        migrate::migrate(&mut owner.get().await.unwrap(), SCHEMA, MIGRATIONS).await.unwrap();
+        migrate::migrate(&mut owner.get().await.unwrap(), SCHEMA.name, SCHEMA.migrations).await.unwrap();
         // The service makes months ahead; a transaction that makes one holds up all others.
         let months =
             "select auditor.ensure_month(now() - interval '1 month' * n) from generate_series(0, 1) n";
