@@ -6,19 +6,15 @@
 //! Only what is no record at all is poison. A payload that cannot be read is something that
 //! happened, and is written down as such.
 
+use latchline_shared::kit::kafka::consumer::envelope::{flag, lock_of, parse, poison, time};
 use latchline_shared::kit::kafka::consumer::{Poison, Record};
 use latchline_shared::record::{DeliveredRecord, PublishRecord, RejectedRecord, header};
 use latchline_shared::report::Report;
 use latchline_shared::text::bounded;
-use latchline_shared::topic;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::keys::Keys;
 use crate::verdict::{Examined, examine};
-
-/// 2000-01-01 and 2100-01-01: a time outside is none.
-const TS_MS: std::ops::Range<u64> = 946_684_800_000..4_102_444_800_000;
 
 /// The `[streams]` table: which stream holds what.
 #[derive(Debug, Clone, Deserialize)]
@@ -156,14 +152,6 @@ fn attempt(record: &Record, keys: &Keys) -> Result<Item, Poison> {
     })
 }
 
-fn flag(record: &Record, name: &str) -> Option<bool> {
-    match record.header(name) {
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        _ => None,
-    }
-}
-
 struct Common {
     at_ms: i64,
     qos: i16,
@@ -172,31 +160,14 @@ struct Common {
 }
 
 fn common(record: &Record, ts: u64, qos: u8) -> Result<Common, Poison> {
-    let at_ms = i64::try_from(ts).ok().filter(|_| TS_MS.contains(&ts));
-    let at_ms = at_ms.ok_or_else(|| poison("ts", format!("ts {ts} is not between 2000 and 2100")))?;
+    let at_ms = time(ts)?;
     let dup = flag(record, header::DUP);
     let mid = record.header(header::MID).filter(|mid| !mid.is_empty()).map(bounded);
     Ok(Common { at_ms, qos: i16::from(qos), mid, dup })
 }
 
-fn parse<T: DeserializeOwned>(record: &Record) -> Result<T, Poison> {
-    serde_json::from_slice(&record.value).map_err(|error| poison("value", error.to_string()))
-}
-
-fn lock_of<'a>(name: &'a str, kind: &str) -> Result<&'a str, Poison> {
-    let lock = topic::lock_id(name);
-    lock.filter(|lock| {
-        name.strip_prefix("devices/").and_then(|rest| rest.strip_prefix(lock)) == Some(&format!("/{kind}"))
-    })
-    .ok_or_else(|| poison("topic", format!("{} is not devices/{{id}}/{kind}", bounded(name))))
-}
-
 fn username(name: &str) -> Option<String> {
     (!name.is_empty()).then(|| bounded(name))
-}
-
-fn poison(class: &'static str, message: String) -> Poison {
-    Poison { class, message }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //! the other; it is what a service starts.
 
 pub mod config;
+pub mod envelope;
 pub mod metrics;
 pub mod reader;
 
