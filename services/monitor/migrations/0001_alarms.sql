@@ -116,10 +116,11 @@ create table silence (
 );
 create index silence_end on silence (ends_at);
 
--- Each lane's view of the clock and of its locks, written about once a second while it is alive; what
--- the fleet's alarm is decided on.
+-- Each lane's view of the clock and of its locks, written with each of its transactions, once a second
+-- at least while it is alive; what the fleet's alarm is decided on.
 create table lane (
     partition     integer     primary key,
+    version       bigint      not null, -- how often it was written: whoever remembers another number is behind
     evaluated_at  timestamptz not null, -- up to when delays have been looked at
     live_since    timestamptz,          -- since when it has kept up without a break; null if it does not
     last_report_at timestamptz,         -- the newest report of any of its locks
@@ -145,8 +146,9 @@ create table outbox (
     value      bytea       not null,
     headers    jsonb       not null default '{}',
     created_at timestamptz not null default now(),
-    refused_at timestamptz
+    refused_at timestamptz -- Kafka will never take it
 );
+create index outbox_waiting on outbox (seq) where refused_at is null;
 
 -- Changes on their way to the webhook. Written with the change if there is a webhook; removed once
 -- they were taken, or given up.
