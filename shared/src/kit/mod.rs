@@ -14,6 +14,8 @@ pub mod reload;
 pub mod retry;
 pub mod shutdown;
 
+#[cfg(feature = "api")]
+pub mod api;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "kafka")]

@@ -4,6 +4,8 @@ use axum::Json;
 use axum::extract::{Query, State as Extract};
 use jiff::Timestamp;
 use latchline_shared::hex;
+use latchline_shared::kit::api::params::Params;
+use latchline_shared::kit::api::{openapi, read_only};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -13,8 +15,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type as SchemaType};
 use utoipa::{IntoParams, ToSchema};
 
 use super::failure::Failure;
-use super::{Shared, State, openapi, read_only};
-use crate::query::params::Params;
+use super::{Shared, State};
 use crate::query::view;
 
 const LIMIT_DEFAULT: i64 = 100;
@@ -56,11 +57,10 @@ pub(super) struct CheckpointParameters;
 
 impl IntoParams for CheckpointParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = || ObjectBuilder::new().schema_type(SchemaType::Integer);
-        let limit = number().minimum(Some(1)).maximum(Some(LIMIT_MAX)).default(Some(LIMIT_DEFAULT.into()));
+        let number = ObjectBuilder::new().schema_type(SchemaType::Integer);
         vec![
-            openapi::parameter("chain", "Of this chain", number()),
-            openapi::parameter("limit", "Checkpoints of a page", limit),
+            openapi::parameter("chain", "Of this chain", number),
+            openapi::limit("Checkpoints of a page", LIMIT_DEFAULT, LIMIT_MAX),
             openapi::text("after", "`next` of the page before"),
         ]
     }

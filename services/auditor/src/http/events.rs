@@ -5,6 +5,8 @@ use axum::http::header::LINK;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use latchline_shared::kit::api::params::{self, Params};
+use latchline_shared::kit::api::read_only;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,11 +16,10 @@ use utoipa::ToSchema;
 use super::failure::Failure;
 use super::openapi::{Cursor as CursorParameter, FilterParameters, Lock, PageParameters};
 use super::reads::Read;
-use super::{Shared, State, read_only};
+use super::{Shared, State};
 use crate::query::cursor::Cursor;
 use crate::query::filter::{Filter, Order};
 use crate::query::page::{self, Page};
-use crate::query::params::{self, Params};
 use crate::query::view::{self, EventView, Raw};
 
 /// Events of a page, if no other number is asked for.

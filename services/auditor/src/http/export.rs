@@ -16,6 +16,8 @@ use axum::response::{IntoResponse, Response};
 use deadpool_postgres::{ClientWrapper, Object};
 use futures_util::stream;
 use jiff::Timestamp;
+use latchline_shared::kit::api::params::Params;
+use latchline_shared::kit::api::{openapi, permit};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,15 +28,14 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::failure::Failure;
-use super::openapi::{self, FilterParameters, Lock};
+use super::openapi::{FilterParameters, Lock};
 use super::reads::Read;
-use super::{Shared, State, permit};
+use super::{Shared, State};
 use crate::ndjson;
 use crate::query::csv::Sheet;
 use crate::query::cursor::Key;
 use crate::query::filter::{Filter, Order};
 use crate::query::page::{self, Page};
-use crate::query::params::Params;
 
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 500;

@@ -1,14 +1,12 @@
-//! What a caller learns when Postgres fails: that it did, and whether to try again. Nothing of what
-//! it says gets out; it is logged, once.
+//! Why there is no answer, and what a caller learns of it.
 
 use axum::http::StatusCode;
 use deadpool_postgres::PoolError;
 use latchline_shared::fault::Fault;
+use latchline_shared::kit::api;
 use latchline_shared::kit::http::problem::Problem;
-use latchline_shared::kit::postgres::fault;
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::history::Unreadable;
 use crate::query::page::ReadError;
@@ -16,32 +14,33 @@ use crate::query::page::ReadError;
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It would take too long.
-    TooSlow,
-    /// Postgres, or the way to it.
-    Postgres(Fault),
+    /// Postgres gave none.
+    Postgres(api::failure::Failure),
     /// A row is not what was written.
     Unreadable(Unreadable),
 }
 
+impl From<api::failure::Failure> for Failure {
+    fn from(failure: api::failure::Failure) -> Self {
+        Self::Postgres(failure)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error.code() {
-            Some(&SqlState::QUERY_CANCELED) => Self::TooSlow,
-            _ => Self::Postgres(fault::of(&error)),
-        }
+        Self::Postgres(error.into())
     }
 }
 
 impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Self {
-        Self::Postgres(fault::of_pool(&error))
+        Self::Postgres(error.into())
     }
 }
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Self::Postgres(fault)
+        Self::Postgres(fault.into())
     }
 }
 
@@ -63,19 +62,7 @@ impl From<ReadError> for Failure {
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::TooSlow => {
-                warn!("a query took too long");
-                let detail = "the query takes too long: narrow since and until, or add a filter";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-            }
-            Failure::Postgres(fault @ Fault::Transient { .. }) => {
-                warn!(error = %fault, "history cannot be read");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "")
-            }
-            Failure::Postgres(fault) => {
-                error!(error = %fault, "history cannot be read");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "")
-            }
+            Failure::Postgres(failure) => failure.into(),
             Failure::Unreadable(row) => {
                 error!(error = %row, "history was changed");
                 let detail = format!("row {} of chain {} is not what was written", row.seq, row.chain_id);

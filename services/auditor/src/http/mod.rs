@@ -28,24 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use axum::routing::get;
 use deadpool_postgres::Pool;
+use latchline_shared::kit::api;
 use latchline_shared::kit::config::{Validate, value};
-use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::{Tokens, protect};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_postgres::Transaction;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-
-use self::failure::Failure;
 
 /// Reading history.
 pub const READ: &str = "read";
@@ -135,50 +125,12 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/audit/stream", get(stream::stream));
     let export = Router::new().route("/v1/audit/export", get(export::export));
     let admin = Router::new().route("/v1/audit/verify", get(verify::verify));
-    protect(read, Arc::clone(&tokens), READ)
+    let routes = protect(read, Arc::clone(&tokens), READ)
         .merge(protect(export, Arc::clone(&tokens), EXPORT))
         .merge(protect(admin, tokens, ADMIN))
         .with_state(state)
-        .merge(openapi::routes())
-        .layer(from_fn(harden))
-}
-
-/// A place among those that may run at once, or 429.
-fn permit(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
-    let permit = Arc::clone(places).try_acquire_owned();
-    permit.map_err(|_| {
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, format!("as many {what} as are allowed run already"))
-    })
-}
-
-/// Opens a transaction that only reads, each of whose queries ends in time.
-async fn read_only(
-    client: &mut tokio_postgres::Client,
-    query_timeout: Duration,
-) -> Result<Transaction<'_>, Failure> {
-    let transaction = client.build_transaction().read_only(true).start().await?;
-    let timeout_ms = query_timeout.as_millis();
-    transaction.batch_execute(&format!("set local statement_timeout = {timeout_ms}")).await?;
-    Ok(transaction)
-}
-
-/// Tells browsers to show nothing but what these routes are meant to show, and to keep nothing.
-async fn harden(request: Request, next: Next) -> Response {
-    let is_page = request.uri().path().starts_with("/docs");
-    let policy = if is_page {
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; \
-         base-uri 'none'; form-action 'none'"
-    } else {
-        "default-src 'none'; frame-ancestors 'none'"
-    };
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
+        .merge(api::openapi::routes("auditor", openapi::description()));
+    api::harden(routes)
 }
 
 #[cfg(test)]

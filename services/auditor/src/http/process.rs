@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use latchline_shared::kit::api::params::{self, Params};
+use latchline_shared::kit::api::read_only;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::Serialize;
@@ -16,10 +18,9 @@ use utoipa::ToSchema;
 use super::failure::Failure;
 use super::openapi::Lock;
 use super::reads::Read;
-use super::{Shared, State, read_only};
+use super::{Shared, State};
 use crate::query::filter::{Filter, Order};
 use crate::query::page::{self, Page};
-use crate::query::params::{self, Params};
 use crate::query::view::{self, EventView, Raw};
 
 /// Most events, and most locks, of an answer.

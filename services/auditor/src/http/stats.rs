@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Query, State as Extract};
 use jiff::{SignedDuration, Timestamp};
+use latchline_shared::kit::api::params::{Params, bad};
+use latchline_shared::kit::api::{openapi, read_only};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use tokio_postgres::types::Type;
@@ -12,9 +14,8 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 
 use super::failure::Failure;
-use super::{Shared, State, openapi, read_only};
+use super::{Shared, State};
 use crate::query::filter::SINCE_DEFAULT;
-use crate::query::params::{Params, bad};
 use crate::query::view;
 
 /// Most buckets of an answer: 41 days by hours.

@@ -7,6 +7,8 @@
 
 use axum::Json;
 use axum::extract::{Query, State as Extract};
+use latchline_shared::kit::api::params::{Params, bad};
+use latchline_shared::kit::api::{openapi, permit};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use tokio_postgres::types::Type;
@@ -16,10 +18,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Type as SchemaType};
 use utoipa::{IntoParams, ToSchema};
 
 use super::failure::Failure;
-use super::{Shared, State, openapi, permit};
+use super::{Shared, State};
 use crate::chain::{Hash, Head};
 use crate::history::{self, Position};
-use crate::query::params::{Params, bad};
 
 /// Rows that are read at once.
 const PAGE_ROWS: i64 = 500;

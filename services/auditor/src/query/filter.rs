@@ -3,9 +3,9 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use latchline_shared::kit::api::params::Params;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::params::Params;
 use crate::event::{Direction, Kind, Severity};
 
 /// How far back an answer goes that is not asked for more, from `until`.

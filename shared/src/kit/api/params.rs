@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use latchline_shared::kit::http::problem::Problem;
+
+use crate::kit::http::problem::Problem;
 
 /// Longest value of a parameter.
 const VALUE_BYTES_MAX: usize = 1024;
@@ -112,7 +113,7 @@ pub fn id(name: &'static str, value: String) -> Result<String, Problem> {
     }
 }
 
-/// Why no text of the history can be this.
+/// Why no text that we keep can be this.
 fn unfit(value: &str) -> Option<String> {
     if value.is_empty() {
         Some("is empty".to_owned())
