@@ -49,6 +49,10 @@ const CONNECTION_FACILITIES: [&str; 9] = [
 /// End of the complaint about a property that only the other kind of client has.
 const FOR_OTHERS: &str = "property and will be ignored by this producer instance";
 
+/// In the complaint about a property of the publisher's that the library calls an experiment, with
+/// what goes wrong without it.
+const CHOSEN: &str = "Configuration property enable.gapless.guarantee is experimental";
+
 /// What is wrong when nothing else is known.
 const NO_ANSWER: &str = "no answer";
 
@@ -101,8 +105,8 @@ impl Link {
     /// A line of the library's log.
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Producers and consumers are made of the same settings, and each has some for the other.
-        let is_for_others = facility == "CONFWARN" && message.ends_with(FOR_OTHERS);
-        let serious = level as i32 <= RDKafkaLogLevel::Warning as i32 && !is_for_others;
+        let is_idle = facility == "CONFWARN" && (message.ends_with(FOR_OTHERS) || message.contains(CHOSEN));
+        let serious = level as i32 <= RDKafkaLogLevel::Warning as i32 && !is_idle;
         if serious && !CONNECTION_FACILITIES.contains(&facility) {
             self.complain(facility, message);
         } else {
@@ -289,6 +293,7 @@ mod tests {
             for _ in 0..1_000 {
                 link.error(&error(RDKafkaErrorCode::Authentication), "invalid credentials");
                 link.log(RDKafkaLogLevel::Warning, "CONFWARN", "a strange setting");
+                link.log(RDKafkaLogLevel::Warning, "CONFWARN", &format!("[thrd:app]: {CHOSEN}: When set"));
                 link.log(RDKafkaLogLevel::Info, "TELEMETRY", "nothing of interest");
             }
         });
