@@ -20,6 +20,8 @@ pub mod receipt;
 pub mod hook;
 pub mod record;
 
+pub mod finding;
+
 pub mod command;
 pub mod hex;
 pub mod keys;

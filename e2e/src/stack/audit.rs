@@ -19,7 +19,7 @@ use crate::process::free_port;
 use crate::random;
 use crate::stack::program::{Name, Program};
 use crate::stack::secrets::Secrets;
-use crate::stack::{CHECKPOINTS, COMMANDS, REJECTED, STATES};
+use crate::stack::{CHECKPOINTS, COMMANDS, FINDINGS, PARTITIONS, REJECTED, STATES};
 
 /// What an auditor opens.
 pub const LISTENERS: [&str; 1] = ["http"];
@@ -63,6 +63,7 @@ impl Audit {
             kafka.create_stream(&format!("{stream}.auditor.dlq"), 1).await?;
         }
         kafka.create_stream(CHECKPOINTS, 1).await?;
+        kafka.create_stream(FINDINGS, PARTITIONS).await?;
         let folder = tempfile::Builder::new().prefix("latchline-audit-").tempdir()?;
         let token = random::secret()?;
         let tokens = folder.path().join("tokens");

@@ -31,7 +31,9 @@ pub const COMMANDS: &str = "message_command";
 pub const REJECTED: &str = "message_command_rejected";
 /// The stream of signed checkpoints.
 pub const CHECKPOINTS: &str = "audit_checkpoint";
-/// Partitions of each.
+/// The stream of what the auditor finds.
+pub const FINDINGS: &str = "audit_finding";
+/// Partitions of each, but for that of checkpoints.
 pub const PARTITIONS: i32 = 6;
 /// What a stack opens: plain TCP, WebSocket, and HTTP for administration.
 pub const LISTENERS: [&str; 3] = ["tcp", "ws", "http"];

@@ -14,8 +14,9 @@ use latchline_e2e::lock::state::Change;
 use latchline_e2e::mqtt;
 use latchline_e2e::operator::{Command, Operator};
 use latchline_e2e::stack::audit::Audit;
-use latchline_e2e::stack::{REJECTED, Stack};
+use latchline_e2e::stack::{FINDINGS, REJECTED, Stack};
 use latchline_shared::command::{Action, ShortSign};
+use latchline_shared::finding::FindingRecord;
 use latchline_shared::kit::testing::eventually;
 use latchline_shared::message::Protocol;
 use latchline_shared::record::RejectedRecord;
@@ -87,8 +88,43 @@ async fn without_the_guard_the_lock_acts_on_genuine_commands_only() {
     stack.finish().await.unwrap();
 }
 
+/// Who reads the stream of findings learns of an attack while it goes on, and of nothing else.
+#[tokio::test]
+async fn an_attack_is_on_the_stream_of_findings() {
+    let stack = Stack::start(support::development().await).await.unwrap();
+    let target = Target::start(&stack).await;
+    let mut audit = Audit::start(&stack.kafka, &stack.secrets, &[]).await.unwrap();
+    let replay = attack::all().iter().find(|attack| attack.name == "replay_other").unwrap();
+    let attempt = attack::run(replay, &arena(&stack, Protocol::V5)).await.unwrap();
+    let mut reader = stack.reader(&[FINDINGS]).await.unwrap();
+    let records = reader.read(1, DEADLINE).await.unwrap();
+    let finding: FindingRecord = serde_json::from_slice(&records[0].value).unwrap();
+    assert_eq!((records[0].key.as_deref(), finding.client_id.as_str()), (Some(LOCK), LOCK));
+    assert_eq!((finding.kind.as_str(), finding.verdict.as_str()), ("attempt", "replay"));
+    assert_eq!(finding.publisher, Some(attempt.publisher));
+    // The genuine commands are in history, too, and nobody is told of them.
+    assert_eq!(target.acted_when_done(&stack).await, attempt.genuine + 1);
+    let client = audit.connect().await.unwrap();
+    let all_judged = async || history(&client).await.iter().filter(|row| row.kind == "result").count() == 2;
+    eventually(DEADLINE, "both results are in history", all_judged).await;
+    assert_eq!(reader.next(Duration::from_secs(1)).await.unwrap(), None);
+    audit.auditor.stop().await.unwrap();
+    audit.auditor.check_log().unwrap();
+    stack.finish().await.unwrap();
+}
+
 async fn attack_all(stack: &Stack, protocol: Protocol) -> Vec<(&'static Attack, Attempt)> {
-    let arena = Arena {
+    let arena = arena(stack, protocol);
+    let mut attempts = Vec::new();
+    for attack in attack::all() {
+        let attempt = attack::run(attack, &arena).await;
+        attempts.push((attack, attempt.unwrap_or_else(|error| panic!("{}: {error:#}", attack.name))));
+    }
+    attempts
+}
+
+fn arena(stack: &Stack, protocol: Protocol) -> Arena {
+    Arena {
         broker: stack.mqtt(),
         protocol,
         master: stack.secrets.master.clone(),
@@ -97,13 +133,7 @@ async fn attack_all(stack: &Stack, protocol: Protocol) -> Vec<(&'static Attack, 
         lock: LOCK.to_owned(),
         other_lock: OTHER_LOCK.to_owned(),
         later: Duration::from_secs(2),
-    };
-    let mut attempts = Vec::new();
-    for attack in attack::all() {
-        let attempt = attack::run(attack, &arena).await;
-        attempts.push((attack, attempt.unwrap_or_else(|error| panic!("{}: {error:#}", attack.name))));
     }
-    attempts
 }
 
 fn genuine(attempts: &[(&Attack, Attempt)]) -> usize {

@@ -13,6 +13,7 @@ pub mod judge;
 pub mod process;
 pub mod record;
 
+pub mod findings;
 pub mod service;
 pub mod store;
 

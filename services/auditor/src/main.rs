@@ -10,7 +10,7 @@ use latchline_auditor::keys::{Keys, KeysConfig};
 use latchline_auditor::record::Streams;
 use latchline_auditor::service::Auditor;
 use latchline_auditor::settings::{DEFAULT_TOML, Settings};
-use latchline_auditor::{checkpoint, migrations, service};
+use latchline_auditor::{checkpoint, findings, migrations, service};
 use latchline_shared::kit::http::readiness::Readiness;
 use latchline_shared::kit::http::tokens::Tokens;
 use latchline_shared::kit::http::{admin, server};
@@ -18,6 +18,8 @@ use latchline_shared::kit::kafka::consumer::metrics::Metrics;
 use latchline_shared::kit::kafka::consumer::reader::Reader;
 use latchline_shared::kit::kafka::publisher::Publisher;
 use latchline_shared::kit::kafka::publisher::stream::Stream;
+use latchline_shared::kit::outbox;
+use latchline_shared::kit::outbox::publish::Outbox;
 use latchline_shared::kit::reload::{self, Reloads};
 use latchline_shared::kit::run::{Program, run_with};
 use latchline_shared::kit::shutdown::Shutdown;
@@ -42,7 +44,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     let keys = Keys::load(&settings.keys).context("keys")?;
     let metrics = registry.sub_registry_with_prefix("auditor");
     let counted = service::metrics::Metrics::new(metrics);
-    let auditor = Arc::new(Auditor::new(settings.judge.clone(), settings.streams.clone(), keys, counted));
+    let auditor = Auditor::new(settings.judge.clone(), settings.streams.clone(), keys, counted);
+    let auditor = Arc::new(if settings.findings.stream.is_some() { auditor.announcing() } else { auditor });
+    let waiting = outbox::metrics::Metrics::new(metrics);
     let metrics = Metrics::new(metrics);
     let signer = settings.checkpoint.signer()?;
     let signed = checkpoint::Metrics::new(&mut registry);
@@ -70,6 +74,9 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
 
     if !migrations::SCHEMA.prepare(&settings.postgres, &prepared, shutdown.token()).await? {
         return Ok(());
+    }
+    if let Some(outbox) = outbox(&settings, &auditor, &readiness, waiting)? {
+        shutdown.spawn("findings", outbox.run(shutdown.token().clone()));
     }
     let Streams { states, commands, rejected } = settings.streams.clone();
     let reader = Reader {
@@ -115,4 +122,25 @@ fn publisher(settings: &Settings) -> anyhow::Result<Option<Publisher>> {
     let Some(stream) = &settings.checkpoint.stream else { return Ok(None) };
     let config = settings.consumer.kafka.client_config(PROGRAM.name)?;
     Publisher::new("checkpoints", config, Stream::compacted(stream)).map(Some)
+}
+
+/// What publishes findings, if somebody is to be told.
+fn outbox(
+    settings: &Settings,
+    auditor: &Auditor,
+    readiness: &Readiness,
+    metrics: outbox::metrics::Metrics,
+) -> anyhow::Result<Option<Outbox>> {
+    let Some((stream, commits)) = settings.findings.stream.as_ref().zip(auditor.announced()) else {
+        return Ok(None);
+    };
+    let config = settings.consumer.kafka.client_config(PROGRAM.name)?;
+    Ok(Some(Outbox {
+        pool: settings.postgres.server.pool("latchline-auditor findings", Some(migrations::ROLE))?,
+        table: findings::TABLE.to_owned(),
+        publisher: Publisher::new("findings", config, Stream::like(stream, &settings.streams.states))?,
+        condition: readiness.condition("findings", "postgres: not yet looked at"),
+        metrics,
+        commits,
+    }))
 }

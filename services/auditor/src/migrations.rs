@@ -7,7 +7,10 @@ use latchline_shared::kit::postgres::prepare::Schema;
 /// The schema, and all of its steps in order.
 pub const SCHEMA: Schema = Schema {
     name: "auditor",
-    migrations: &[Migration { name: "0001_history", sql: include_str!("../migrations/0001_history.sql") }],
+    migrations: &[
+        Migration { name: "0001_history", sql: include_str!("../migrations/0001_history.sql") },
+        Migration { name: "0002_outbox", sql: include_str!("../migrations/0002_outbox.sql") },
+    ],
     application: "latchline-auditor",
 };
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::http::Limits;
 use crate::keys::KeysConfig;
 use crate::record::Streams;
-use crate::{checkpoint, judge};
+use crate::{checkpoint, findings, judge};
 
 /// The default document.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/auditor.toml");
@@ -35,6 +35,8 @@ pub struct Settings {
     pub keys: KeysConfig,
     /// What is a finding.
     pub judge: judge::Settings,
+    /// Who is told of findings.
+    pub findings: findings::Settings,
     /// Signed states of the chains.
     pub checkpoint: checkpoint::Settings,
     /// Admin routes and API.

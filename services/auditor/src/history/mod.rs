@@ -82,11 +82,15 @@ pub struct Unreadable {
     pub what: String,
 }
 
-/// Adds events to the end of a chain, in the transaction of their cause. The chain is locked until
-/// that ends.
-pub async fn append(transaction: &Transaction<'_>, chain_id: i16, events: Vec<Event>) -> Result<(), Fault> {
+/// Adds events to the end of a chain, in the transaction of their cause, and returns them as rows.
+/// The chain is locked until that ends.
+pub async fn append(
+    transaction: &Transaction<'_>,
+    chain_id: i16,
+    events: Vec<Event>,
+) -> Result<Vec<Row>, Fault> {
     if events.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut months: Vec<Micros> = Vec::new();
     for event in &events {
@@ -116,7 +120,7 @@ pub async fn append(transaction: &Transaction<'_>, chain_id: i16, events: Vec<Ev
         )
         .await
         .map_err(of)?;
-    Ok(())
+    Ok(rows)
 }
 
 struct Locked {

@@ -5,6 +5,7 @@
 
 pub mod metrics;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::judge::known::Wants;
 use crate::judge::{self, Decision, Settings};
 use crate::keys::Keys;
 use crate::record::{self, Item, Streams};
-use crate::{history, store};
+use crate::{findings, history, store};
 use metrics::Metrics;
 
 /// How often an instance looks for what can be forgotten, unless there is more than it removes at
@@ -36,6 +37,10 @@ pub struct Auditor {
     keys: RwLock<Arc<Keys>>,
     metrics: Metrics,
     commits: watch::Sender<u64>,
+    /// Counts the transactions that wrote what is to be published; none: nothing is.
+    announced: Option<watch::Sender<u64>>,
+    /// Lanes whose transaction has done so.
+    announcing: Mutex<HashSet<i32>>,
     cleaned_at: Mutex<Option<Instant>>,
 }
 
@@ -48,8 +53,21 @@ impl Auditor {
             keys: RwLock::new(Arc::new(keys)),
             metrics,
             commits: watch::Sender::new(0),
+            announced: None,
+            announcing: Mutex::default(),
             cleaned_at: Mutex::new(None),
         }
+    }
+
+    /// The same, but what it finds is also written down to be published.
+    pub fn announcing(self) -> Self {
+        Self { announced: Some(watch::Sender::new(0)), ..self }
+    }
+
+    /// Counts the transactions of this instance that wrote down something to be published; none if
+    /// none does.
+    pub fn announced(&self) -> Option<watch::Receiver<u64>> {
+        self.announced.as_ref().map(watch::Sender::subscribe)
     }
 
     /// Takes other keys for what is read from now on.
@@ -60,6 +78,20 @@ impl Auditor {
     /// Counts the transactions of this instance, so that whoever shows history knows when to look.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
+    }
+
+    /// Adds to history, and writes down what is to be published of it.
+    async fn append(
+        &self,
+        transaction: &Transaction<'_>,
+        lane: i32,
+        events: Vec<Event>,
+    ) -> Result<(), Fault> {
+        let rows = history::append(transaction, chain_of(lane)?, events).await?;
+        if self.announced.is_some() && findings::announce(transaction, &rows).await? > 0 {
+            self.announcing.lock().unwrap_or_else(PoisonError::into_inner).insert(lane);
+        }
+        Ok(())
     }
 
     /// Whether it is time to forget; says so once.
@@ -102,7 +134,7 @@ impl Service for Auditor {
         store::save(transaction, chain_id, &known, self.settings.nonce_keep).await?;
         self.clean(transaction).await?;
         self.metrics.prepare(lane, &decision);
-        history::append(transaction, chain_id, decision.events).await
+        self.append(transaction, lane, decision.events).await
     }
 
     async fn idle(&self, transaction: &Transaction<'_>, lane: i32, now_ms: i64) -> Result<(), Fault> {
@@ -116,7 +148,7 @@ impl Service for Auditor {
         self.clean(transaction).await?;
         let decision = Decision { events, ..Decision::default() };
         self.metrics.prepare(lane, &decision);
-        history::append(transaction, chain_id, decision.events).await
+        self.append(transaction, lane, decision.events).await
     }
 
     async fn lost(&self, transaction: &Transaction<'_>, gap: &Gap) -> Result<(), Fault> {
@@ -131,13 +163,17 @@ impl Service for Auditor {
             place: Place { stream: stream.to_string(), partition: *partition, offset: *from },
             ..Event::default()
         };
-        history::append(transaction, chain_of(*partition)?, vec![event]).await
+        self.append(transaction, *partition, vec![event]).await
     }
 
     fn committed(&self, lane: i32) {
         // What wrote nothing is no news.
         if self.metrics.commit(lane) {
             self.commits.send_modify(|count| *count += 1);
+        }
+        let has_announced = self.announcing.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+        if let Some(announced) = self.announced.as_ref().filter(|_| has_announced) {
+            announced.send_modify(|count| *count += 1);
         }
     }
 }

@@ -4,10 +4,19 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::{Object, Pool};
 use latchline_shared::command::Action;
+use latchline_shared::finding::FindingRecord;
+use latchline_shared::kit::http::readiness::Readiness;
+use latchline_shared::kit::kafka::client::Kafka;
+use latchline_shared::kit::kafka::development::DevelopmentKafka;
+use latchline_shared::kit::kafka::publisher::Publisher;
+use latchline_shared::kit::kafka::publisher::stream::Stream;
+use latchline_shared::kit::outbox::publish::Outbox;
 use latchline_shared::kit::postgres::Role;
+use latchline_shared::kit::testing::eventually;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::event::Row;
@@ -25,13 +34,14 @@ struct App {
     owner: Client,
 }
 
+const SOON: Duration = Duration::from_secs(30);
 const LANE_NUMBER: i32 = LANE as i32;
 
 impl App {
     async fn start() -> Self {
         let (postgres, owner) = database().await;
         let mut registry = Registry::default();
-        let auditor = Auditor::new(settings(), streams(), keys(), Metrics::new(&mut registry));
+        let auditor = Auditor::new(settings(), streams(), keys(), Metrics::new(&mut registry)).announcing();
         let pool = postgres.pool("tests", Some(Role("latchline_auditor"))).unwrap();
         Self { auditor, registry, pool, owner }
     }
@@ -100,6 +110,86 @@ async fn a_batch_that_was_rolled_back_is_judged_as_if_it_were_new() {
     assert!(metrics.contains("judge_verdicts_total{kind=\"command\",verdict=\"ok\"} 1"), "{metrics}");
     assert!(metrics.contains("judge_results_total{outcome=\"ok\"} 1"), "{metrics}");
     assert_eq!(*app.auditor.commits().borrow(), 1);
+}
+
+/// What is to be published: verdict and findings, and the place in the chain.
+async fn announced(app: &App) -> Vec<(String, i64)> {
+    let rows = app.owner.query("select key, value from auditor.outbox order by seq", &[]).await.unwrap();
+    let told = |row: &tokio_postgres::Row| {
+        let record: FindingRecord = serde_json::from_slice(row.get(1)).unwrap();
+        assert_eq!((row.get::<_, &str>(0), record.chain_id), (record.client_id.as_str(), LANE));
+        (format!("{} {}", record.verdict, record.findings.join("+")).trim().to_owned(), record.seq)
+    };
+    rows.iter().map(told).collect()
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_announced_with_the_transaction_that_finds_it() {
+    let app = App::start().await;
+    let gap = Gap { stream: "message_state".into(), partition: LANE_NUMBER, from: 5, to: 9 };
+    let batch = records(&[
+        (0, delivered(&unlock("p1", "nonce001"), 1)),
+        (900, state("p1", "unlock", 1)),
+        (1_000, delivered(&unlock("p2", "nonce001"), 2)),
+        (2_000, delivered(&unlock("p3", "nonce003"), 3)),
+    ]);
+    let announcements = app.auditor.announced().unwrap();
+    let mut client = app.client().await;
+    let transaction = client.transaction().await.unwrap();
+    app.auditor.store(&transaction, LANE_NUMBER, &batch).await.unwrap();
+    app.auditor.lost(&transaction, &gap).await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(announced(&app).await, []);
+    assert!(!announcements.has_changed().unwrap());
+
+    app.store(&batch).await;
+    assert!(announcements.has_changed().unwrap());
+    app.idle(90_000).await;
+    let transaction = client.transaction().await.unwrap();
+    app.auditor.lost(&transaction, &gap).await.unwrap();
+    transaction.commit().await.unwrap();
+    let expected = [("nonce_conflict", 3), ("no_result", 5), ("log_truncated", 6)];
+    assert_eq!(announced(&app).await, expected.map(|(words, seq)| (words.to_owned(), seq)));
+}
+
+#[tokio::test]
+async fn without_a_stream_nothing_is_announced() {
+    let mut app = App::start().await;
+    app.auditor = Auditor::new(settings(), streams(), keys(), Metrics::new(&mut Registry::default()));
+    app.store(&records(&[(0, delivered("nonsense", 1))])).await;
+    assert_eq!(app.history().await, ["command malformed"]);
+    assert_eq!(app.count("outbox").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_is_on_the_stream_when_it_is_committed() {
+    let kafka = DevelopmentKafka::start(&[("message_state", 6), ("audit_finding", 6)]).unwrap();
+    let app = App::start().await;
+    let (readiness, token) = (Readiness::new(), CancellationToken::new());
+    let config = Kafka::plaintext(kafka.bootstrap()).client_config("tests").unwrap();
+    let outbox = Outbox {
+        pool: app.pool.clone(),
+        table: findings::TABLE.to_owned(),
+        publisher: Publisher::new("tests", config, Stream::like("audit_finding", "message_state")).unwrap(),
+        condition: readiness.condition("findings", "not yet looked at"),
+        metrics: latchline_shared::kit::outbox::metrics::Metrics::default(),
+        commits: app.auditor.announced().unwrap(),
+    };
+    let publishing = tokio::spawn(outbox.run(token.clone()));
+    let payload = unlock("p1", "nonce001");
+    app.store(&records(&[(0, delivered(&payload, 1)), (70_000, delivered(&payload, 2))])).await;
+    assert_eq!(app.history().await, ["command ok", "command replay"]);
+    eventually(SOON, "all is published", async || app.count("outbox").await == 0).await;
+    let stored: Vec<_> =
+        (0..6).flat_map(|partition| kafka.records("audit_finding", partition).unwrap()).collect();
+    let [record] = &stored[..] else { panic!("{stored:?}") };
+    let finding: FindingRecord = serde_json::from_slice(&record.value).unwrap();
+    assert_eq!((record.key.as_str(), finding.client_id.as_str()), (LOCK, LOCK));
+    assert_eq!((finding.verdict.as_str(), finding.severity.as_str()), ("replay", "critical"));
+    assert_eq!((finding.at, finding.chain_id, finding.seq), (START_MS + 70_000, LANE, 2));
+    assert!(readiness.reasons().is_empty());
+    token.cancel();
+    publishing.await.unwrap().unwrap();
 }
 
 #[tokio::test]

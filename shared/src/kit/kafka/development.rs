@@ -13,10 +13,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaResult;
+use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const BROKERS: i32 = 1;
 const ALL_BROKERS: i32 = -1;
@@ -26,6 +29,20 @@ const SILENCE: Duration = Duration::from_secs(24 * 3600);
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 type Order = Box<dyn FnOnce(&Cluster) + Send>;
+
+/// How long it may take to hand out what it has.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A record as it is stored, its texts as far as they are UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its key; empty if it has none.
+    pub key: String,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+}
 
 /// A running development Kafka; it ends when dropped.
 #[derive(Debug)]
@@ -74,6 +91,34 @@ impl DevelopmentKafka {
         let topic = name.to_owned();
         self.order(move |cluster| cluster.create_topic(&topic, partitions, BROKERS))
             .with_context(|| format!("create topic {name}"))
+    }
+
+    /// What is stored in a partition by now. Blocks.
+    pub fn records(&self, topic: &str, partition: i32) -> anyhow::Result<Vec<Stored>> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            // The library wants a name even of who joins no group.
+            .set("group.id", "development")
+            .set("fetch.wait.max.ms", "10")
+            .create()?;
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        consumer.assign(&assignment)?;
+        let (low, end) = consumer.fetch_watermarks(topic, partition, READ_TIMEOUT)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (low..end)
+            .map(|_| {
+                let message = consumer.poll(READ_TIMEOUT).context("no record came")??;
+                let headers = message.headers().map(|headers| {
+                    headers.iter().map(|h| (h.key.to_owned(), text(h.value.unwrap_or_default()))).collect()
+                });
+                Ok(Stored {
+                    key: message.key().map(text).unwrap_or_default(),
+                    value: message.payload().unwrap_or_default().to_vec(),
+                    headers: headers.unwrap_or_default(),
+                })
+            })
+            .collect()
     }
 
     /// Closes all connections and refuses new ones.
@@ -150,9 +195,6 @@ impl Drop for DevelopmentKafka {
 mod tests {
     use std::net::TcpStream;
     use std::time::Instant;
-
-    use rdkafka::ClientConfig;
-    use rdkafka::consumer::{BaseConsumer, Consumer};
 
     use super::*;
 

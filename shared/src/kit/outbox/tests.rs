@@ -13,9 +13,9 @@ use super::publish::Outbox;
 use super::table::Held;
 use super::*;
 use crate::kit::http::readiness::Readiness;
-use crate::kit::kafka::development::DevelopmentKafka;
+use crate::kit::kafka::development::{DevelopmentKafka, Stored};
 use crate::kit::kafka::publisher::stream::Stream;
-use crate::kit::kafka::publisher::tests::{publisher, stored};
+use crate::kit::kafka::publisher::tests::publisher;
 use crate::kit::postgres::development::DevelopmentPostgres;
 use crate::kit::postgres::{Postgres, testing};
 use crate::kit::testing::{Seed, eventually};
@@ -100,8 +100,8 @@ impl Lab {
     fn published(&self) -> (BTreeMap<String, Vec<String>>, usize) {
         let (mut first, mut copies) = (BTreeMap::<String, Vec<String>>::new(), 0);
         for partition in 0..PARTITIONS {
-            for (key, value, _) in stored(&self.kafka, "a", partition) {
-                let values = first.entry(key).or_default();
+            for Stored { key, value, .. } in self.kafka.records("a", partition).unwrap() {
+                let (values, value) = (first.entry(key).or_default(), String::from_utf8(value).unwrap());
                 if !values.contains(&value) {
                     values.push(value);
                 }

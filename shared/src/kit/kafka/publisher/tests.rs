@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::types::RDKafkaRespErr::{
     self, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE, RD_KAFKA_RESP_ERR_NO_ERROR as NO_ERROR,
 };
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::stream::{Cleanup, Partitions};
 use super::*;
 use crate::kit::kafka::client::Kafka;
-use crate::kit::kafka::development::DevelopmentKafka;
+use crate::kit::kafka::development::{DevelopmentKafka, Stored};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -26,38 +23,9 @@ fn fixed(name: &str) -> Stream {
     Stream { name: name.to_owned(), partitions, cleanup: Cleanup::Delete, replication: -1 }
 }
 
-/// What is in a partition: key, value and headers as text.
-pub(crate) fn stored(
-    kafka: &DevelopmentKafka,
-    stream: &str,
-    partition: i32,
-) -> Vec<(String, String, String)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.bootstrap())
-        .set("group.id", "tests")
-        .set("fetch.wait.max.ms", "10")
-        .create()
-        .unwrap();
-    let mut partitions = TopicPartitionList::new();
-    partitions.add_partition_offset(stream, partition, Offset::Beginning).unwrap();
-    consumer.assign(&partitions).unwrap();
-    let (low, end) = consumer.fetch_watermarks(stream, partition, SOON).unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let mut stored = Vec::new();
-    while (stored.len() as i64) < end - low {
-        let message = consumer.poll(SOON).unwrap().unwrap();
-        let headers = message.headers().map(|headers| {
-            let texts = headers.iter().map(|h| format!("{}={}", h.key, text(h.value.unwrap())));
-            texts.collect::<Vec<_>>().join(" ")
-        });
-        let (key, value) = (text(message.key().unwrap()), text(message.payload().unwrap()));
-        stored.push((key, value, headers.unwrap_or_default()));
-    }
-    stored
-}
-
 fn values(kafka: &DevelopmentKafka, stream: &str) -> Vec<String> {
-    stored(kafka, stream, 0).into_iter().map(|(_, value, _)| value).collect()
+    let records = kafka.records(stream, 0).unwrap();
+    records.into_iter().map(|record| String::from_utf8(record.value).unwrap()).collect()
 }
 
 /// The results in one letter each: stored, refused, to be tried again.
@@ -82,8 +50,8 @@ async fn records_are_stored_with_their_headers_where_the_bridge_stores_their_key
     assert_eq!(publisher.publish_batch(&records, SOON).await, [Ok(())]);
     // By Java's murmur2: what Kafka's own producers do with this key.
     let partition = i32::try_from(murmur2(b"lock-1") & 0x7fff_ffff).unwrap() % 12;
-    let expected = ("lock-1".to_owned(), "{}".to_owned(), "x=1 y=ü".to_owned());
-    assert_eq!(stored(&kafka, "a", partition), [expected]);
+    let expected = Stored { key: "lock-1".to_owned(), value: b"{}".to_vec(), headers: headers.to_vec() };
+    assert_eq!(kafka.records("a", partition).unwrap(), [expected]);
 }
 
 /// org.apache.kafka.common.utils.Utils.murmur2.
