@@ -211,7 +211,7 @@ impl Pattern {
     }
 
     /// How much of an id it tells; a whole id tells more than its beginning.
-    fn length(&self) -> usize {
+    pub fn length(&self) -> usize {
         2 * self.text.len() + usize::from(!self.is_prefix)
     }
 }
