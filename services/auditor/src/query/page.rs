@@ -5,7 +5,8 @@
 //! (unnamed statements), because the partial indexes serve some values only.
 
 use jiff::Timestamp;
-use tokio_postgres::types::{ToSql, Type};
+use latchline_shared::kit::postgres::statement::Statement;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient};
 
 use super::cursor::Key;
@@ -82,37 +83,6 @@ fn key(row: &Row, order: Order) -> Key {
         Order::Ingest => row.xid as i64,
     };
     Key { first, chain_id: row.chain_id, seq: row.seq }
-}
-
-/// A statement and its values.
-#[derive(Debug, Default)]
-pub(crate) struct Statement {
-    /// The SQL.
-    pub(crate) text: String,
-    values: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
-}
-
-impl Statement {
-    /// As the client takes them.
-    pub(crate) fn values(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
-        self.values.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect()
-    }
-
-    fn push(&mut self, text: &str) {
-        self.text.push_str(text);
-    }
-
-    /// Binds a value, and returns its placeholder.
-    fn bind(&mut self, value: impl ToSql + Sync + Send + 'static, kind: Type) -> String {
-        self.values.push((Box::new(value), kind));
-        format!("${}", self.values.len())
-    }
-
-    /// `and {left}{value}{right}`.
-    fn and(&mut self, left: &str, value: impl ToSql + Sync + Send + 'static, kind: Type, right: &str) {
-        let placeholder = self.bind(value, kind);
-        self.push(&format!(" and {left}{placeholder}{right}"));
-    }
 }
 
 /// The statement of a page, which asks for one row more to see whether there are more.

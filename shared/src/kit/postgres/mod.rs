@@ -8,6 +8,7 @@ pub mod fault;
 pub mod migrate;
 #[cfg(feature = "http")]
 pub mod prepare;
+pub mod statement;
 
 pub mod development;
 pub mod testing;
