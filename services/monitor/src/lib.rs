@@ -9,4 +9,6 @@ pub mod lock;
 pub mod rule;
 pub mod signal;
 
+pub mod webhook;
+
 pub mod migrations;
