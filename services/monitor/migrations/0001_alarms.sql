@@ -72,7 +72,10 @@ create table alarm (
     count         integer     not null, -- how often the condition came
     value         json        not null, -- the last value that was looked at
     level         smallint    not null, -- how often it was escalated
-    announced_at  timestamptz,          -- when somebody should have been told last
+    announced_at  timestamptz,          -- when somebody should have been told last; null if nobody was
+                                        -- since it became active or worse
+    changed_at    timestamptz not null, -- when its last event happened: none happens before
+    look_at       timestamptz,          -- when the sweep looks at it next; null: never
     no            integer     not null, -- number of its last event
     created_at    timestamptz not null default now()
 );
@@ -80,6 +83,8 @@ create unique index alarm_open on alarm (client_id, type) where state <> 'closed
 create index alarm_newest on alarm (raised_at desc, id desc);
 create index alarm_of_lock on alarm (client_id, raised_at desc, id desc);
 create index alarm_open_newest on alarm (raised_at desc, id desc) where state <> 'closed';
+create index alarm_open_kind on alarm (type, severity) where state <> 'closed';
+create index alarm_look_at on alarm (look_at, id) where look_at is not null;
 create index alarm_closed on alarm (closed_at) where closed_at is not null;
 
 -- Every change of an alarm. Written with the alarm, never changed; pruned with it.

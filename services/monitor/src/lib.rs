@@ -9,6 +9,7 @@ pub mod lock;
 pub mod rule;
 pub mod signal;
 
+pub mod alarm;
 pub mod webhook;
 
 pub mod migrations;

@@ -1,0 +1,84 @@
+//! Against a real server: signals, people and the clock at the same alarms.
+
+mod people;
+
+use deadpool_postgres::{Object, Pool};
+use serde_json::json;
+
+use super::act::{ActError, act};
+use super::apply::apply;
+use super::lifecycle::Act;
+use super::{Alarm, Applied, Context, Event, Timing, store};
+use crate::migrations::tests::{Database, database};
+use crate::signal::{Located, Place, Signal, What};
+use latchline_shared::alarm::{AlarmRecord, AlarmType, Change, Origin, Severity, State};
+use uuid::Uuid;
+
+/// 2026-03-01.
+pub(super) const START_MS: i64 = 1_772_323_200_000;
+
+/// A database with our tables.
+pub(super) struct Lab {
+    pub(super) pool: Pool,
+    pub(super) context: Context,
+}
+
+impl Lab {
+    pub(super) async fn start() -> Self {
+        let Database { pool, .. } = database().await;
+        let context = Context { outbox: Some("outbox".to_owned()), webhook: true, timing: Timing::default() };
+        Self { pool, context }
+    }
+
+    pub(super) async fn client(&self) -> Object {
+        self.pool.get().await.unwrap()
+    }
+
+    pub(super) async fn apply(&self, signals: Vec<Located>) -> Applied {
+        let mut client = self.client().await;
+        let transaction = client.transaction().await.unwrap();
+        let applied = apply(&transaction, &self.context, signals).await.unwrap();
+        transaction.commit().await.unwrap();
+        applied
+    }
+
+    pub(super) async fn act(&self, id: Uuid, what: Act, at_ms: i64) -> Result<(Alarm, Event), ActError> {
+        let mut client = self.client().await;
+        let transaction = client.transaction().await.unwrap();
+        let done = act(&transaction, &self.context, id, what, "duty", Some("seen"), at_ms).await;
+        transaction.commit().await.unwrap();
+        done
+    }
+
+    pub(super) async fn alarms(&self) -> Vec<Alarm> {
+        let select = format!("select {} from alarm order by client_id, type, raised_at, id", store::COLUMNS);
+        let rows = self.client().await.query(&select, &[]).await.unwrap();
+        rows.iter().map(|row| store::alarm(row).unwrap()).collect()
+    }
+
+    pub(super) async fn events(&self) -> Vec<Event> {
+        let select = format!("select {} from alarm_event order by xid, seq", store::EVENT_COLUMNS);
+        let rows = self.client().await.query(&select, &[]).await.unwrap();
+        rows.iter().map(|row| store::event(row).unwrap()).collect()
+    }
+
+    pub(super) async fn records(&self) -> Vec<AlarmRecord> {
+        let rows = self.client().await.query("select value from outbox order by seq", &[]).await.unwrap();
+        rows.iter().map(|row| serde_json::from_slice(row.get(0)).unwrap()).collect()
+    }
+}
+
+/// A signal of a record, which is at the place of its time.
+pub(super) fn signal(lock: &str, alarm: AlarmType, what: What, at_ms: i64) -> Located {
+    Located {
+        client_id: lock.to_owned(),
+        place: Place { stream: "message_state".into(), partition: 0, offset: at_ms - START_MS },
+        signal: Signal {
+            alarm,
+            at_ms,
+            what,
+            value: json!({ "at": at_ms - START_MS }),
+            origin: Origin::Report,
+        },
+    }
+}
