@@ -181,8 +181,12 @@ impl Worker {
             self.outbox.metrics.refused.inc();
             error!(table = self.outbox.table, seq, error = why, "a message is refused for good");
         }
+        if let Some(failure) = fates.failure {
+            // The table is let go of: another instance may reach Kafka.
+            return Err(failure);
+        }
         self.held = Some(held);
-        fates.failure.map_or(Ok(Step::Went), Err)
+        Ok(Step::Went)
     }
 
     async fn publish(&mut self, rows: &[Row]) -> Fates {

@@ -64,11 +64,15 @@ impl Lab {
     }
 
     fn member(&self) -> Member {
+        self.member_at(&self.kafka)
+    }
+
+    fn member_at(&self, kafka: &DevelopmentKafka) -> Member {
         let (readiness, token) = (Readiness::new(), CancellationToken::new());
         let outbox = Outbox {
             pool: self.pool.clone(),
             table: TABLE.to_owned(),
-            publisher: publisher(&self.kafka, Stream::like("a", "b")),
+            publisher: publisher(kafka, Stream::like("a", "b")),
             condition: readiness.condition("outbox", "not yet looked at"),
             metrics: Metrics::default(),
             commits: self.commits.subscribe(),
@@ -239,6 +243,21 @@ async fn kafka_may_go_away_and_come_back() {
     let expected = (0..1_000).map(|n| n.to_string()).collect();
     assert_eq!(lab.published().0, BTreeMap::from([("k".to_owned(), expected)]));
     member.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_reach_kafka_leaves_it_to_others() {
+    let lab = Lab::new().await;
+    let away = DevelopmentKafka::start(&[]).unwrap();
+    away.go_down().unwrap();
+    let lonely = lab.member_at(&away);
+    lab.write(&[message("k", 0)]).await;
+    eventually(SOON, "the outage is seen", async || lonely.reason().starts_with("kafka: ")).await;
+    let other = lab.member();
+    lab.until(WAITING, 0).await;
+    assert_eq!((lonely.metrics.published.get(), lab.published().1), (0, 1));
+    other.end().await;
+    lonely.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
