@@ -45,8 +45,8 @@ async fn what_was_read_before_it_was_deleted_is_not_lost() {
     lab.until("select next_offset from lab.consumer_offset where stream = 'a' and partition = 1", 120).await;
     let first = lab.number("select first from lab.gap where partition = 1").await;
     let next = lab.number("select next from lab.gap where partition = 1").await;
-    // Two in the transaction, five in the queue, one held.
-    assert!(first >= 8 && next > first, "what was read is stored: {first} to {next}");
+    // One in the transaction, or two if the second came in time; five in the queue, one held.
+    assert!(first >= 7 && next > first, "what was read is stored: {first} to {next}");
     let expected: Vec<_> = (0..first).chain(next..120).collect();
     assert_eq!(lab.effects("a", 1).await, expected);
     member.end().await;
