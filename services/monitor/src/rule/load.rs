@@ -47,6 +47,15 @@ impl Rules {
         config::effective::<Document>(DEFAULT_TOML, file, ENV_PREFIX, std::iter::empty())
     }
 
+    /// As [`Rules::load`], with the document that [`Rules::effective`] writes. Both are of the same
+    /// file, even if it changes meanwhile.
+    pub fn read(file: Option<&Path>) -> Result<(Self, Table), Problems> {
+        let text = Self::effective(file)?;
+        let document: Document = config::load(&text, None, ENV_PREFIX, std::iter::empty())?;
+        let table = toml::from_str(&text).map_err(|error| Problems(vec![error.to_string()]))?;
+        Ok((document.0, table))
+    }
+
     /// Thresholds of a lock.
     pub fn of(&self, lock_id: &str) -> &RuleSet {
         let matching = self.overrides.iter().flat_map(|one| {

@@ -5,6 +5,7 @@
 //! it ends; who calls it remembers which conditions hold ([`set::AlarmSet`]) and makes signals.
 
 pub mod check;
+pub mod live;
 pub mod load;
 pub mod set;
 pub mod threshold;
