@@ -14,6 +14,8 @@ mod delay;
 mod observe;
 mod silence;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use latchline_shared::alarm::{AlarmType, Origin};
 use latchline_shared::lock_state::{LockState, Reading};

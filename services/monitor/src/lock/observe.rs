@@ -39,6 +39,7 @@ impl Lock {
         signals: &mut Vec<Signal>,
     ) {
         let alarm = AlarmType::BatteryForecast;
+        self.pass(rules, at_ms, signals);
         self.memory.forecast = hour_of(at_ms);
         let is_raised = self.memory.raised.contains(alarm);
         let step = forecast::step(is_raised, forecast.as_ref(), &rules.battery_forecast);
@@ -238,6 +239,10 @@ impl Lock {
         let alarm = AlarmType::InvalidReport;
         let memory = &mut self.memory;
         let step = report::good(memory.raised.contains(alarm), &mut memory.good, &rules.invalid_report);
+        if let (Step::End, Some(rare)) = (step, memory.rare.as_deref_mut()) {
+            // It takes as many again, not one.
+            rare.invalid.clear();
+        }
         Self::tell(&mut memory.raised, rules, at_ms, signals).step(alarm, step, || json!({ "flaws": [] }));
     }
 

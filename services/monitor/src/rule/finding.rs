@@ -89,3 +89,84 @@ fn signal(rules: &RuleSet, finding: &Finding<'_>, alarm: AlarmType) -> Option<Si
     let (at_ms, value) = (finding.at_ms, finding.value.clone());
     Some(Signal { alarm, at_ms, what, value, origin: Origin::Finding })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::load::Rules;
+
+    fn check(kind: &str, verdict: &str, findings: &[&str], expected: &[&str]) {
+        let rules = Rules::load(None).expect("the default is valid");
+        let findings: Vec<String> = findings.iter().map(|word| (*word).to_owned()).collect();
+        let value = Value::from("why");
+        let finding = Finding { kind, verdict, findings: &findings, at_ms: 7, value: &value };
+        let mut signals = Vec::new();
+        let unknown = of_finding(rules.base(), &finding, &mut signals);
+        assert!(signals.iter().all(|signal| (signal.at_ms, signal.origin) == (7, Origin::Finding)));
+        assert!(signals.iter().all(|signal| signal.value == value));
+        let mut shown: Vec<String> =
+            signals.iter().map(|signal| format!("{} {:?}", signal.alarm, signal.what)).collect();
+        shown.extend((unknown > 0).then(|| format!("{unknown} unknown")));
+        assert_eq!(shown, expected, "{kind} {verdict} {findings:?}");
+    }
+
+    #[test]
+    fn verdicts_of_commands_are_alarms() {
+        for (verdict, expected) in [
+            ("ok", None),
+            ("duplicate", None),
+            ("retransmit", None),
+            ("malformed", Some("security_malformed Occur(Warning)")),
+            ("bad_format", Some("security_bad_format Occur(Warning)")),
+            ("unverifiable", Some("security_unverifiable Occur(Warning)")),
+            ("bad_signature", Some("security_bad_signature Occur(Critical)")),
+            ("stale", Some("security_stale Occur(Major)")),
+            ("future", Some("security_future Occur(Major)")),
+            ("nonce_conflict", Some("security_nonce_conflict Occur(Critical)")),
+            ("replay", Some("security_replay Occur(Critical)")),
+            ("burning", Some("1 unknown")),
+        ] {
+            let expected: Vec<&str> = expected.into_iter().collect();
+            check("command", verdict, &[], &expected);
+            let refused = vec!["security_refused Occur(Warning)"];
+            check("attempt", verdict, &[], if expected.is_empty() { &refused } else { &expected });
+            check("result", verdict, &[], &[]);
+        }
+    }
+
+    #[test]
+    fn findings_are_alarms() {
+        for (word, expected) in [
+            ("unexpected_receiver", Some("security_unexpected_receiver Occur(Critical)")),
+            ("identity_mismatch", Some("security_identity_mismatch Occur(Critical)")),
+            ("unauthorised_publisher", Some("security_unauthorised_publisher Occur(Major)")),
+            ("process_id_reuse", Some("security_process_id_reuse Occur(Warning)")),
+            ("no_result", Some("command_no_result Begin(Warning)")),
+            ("orphan_result", Some("security_orphan_result Occur(Major)")),
+            ("result_mismatch", Some("security_result_mismatch Occur(Major)")),
+            ("unknown_lock_state", None),
+            ("invalid_report", None),
+            ("log_truncated", Some("security_log_truncated Occur(Critical)")),
+            ("burning", Some("1 unknown")),
+        ] {
+            let expected: Vec<&str> = expected.into_iter().collect();
+            for kind in ["finding", "change", "result", "command"] {
+                check(kind, if kind == "command" { "ok" } else { "" }, &[word], &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_may_be_wrong_in_several_ways() {
+        check(
+            "command",
+            "replay",
+            &["unexpected_receiver", "unauthorised_publisher"],
+            &[
+                "security_replay Occur(Critical)",
+                "security_unexpected_receiver Occur(Critical)",
+                "security_unauthorised_publisher Occur(Major)",
+            ],
+        );
+    }
+}

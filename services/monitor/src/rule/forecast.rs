@@ -81,3 +81,53 @@ impl Line {
         Some(Self { slope, at_zero: y - slope * x, r2: xy * xy / (xx * yy) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::load::Rules;
+
+    /// A median each hour, falling so much a day.
+    fn line(hours: i64, from: f32, per_day: f32) -> Vec<(i64, f32)> {
+        (0..hours).map(|hour| (hour + 1_000, from - per_day * hour as f32 / 24.0)).collect()
+    }
+
+    fn days(medians: &[(i64, f32)]) -> Option<f64> {
+        let rules = Rules::load(None).expect("the default is valid");
+        forecast(medians, &rules.base().battery_forecast).map(|found| (found.days * 10.0).round() / 10.0)
+    }
+
+    #[test]
+    fn a_line_is_foretold() {
+        // Three days on the way from 50, it is 47 and has 37 to go.
+        assert_eq!(days(&line(73, 50.0, 1.0)), Some(37.0));
+        assert_eq!(days(&line(200, 20.0, 2.0)), Some(0.0), "beyond it already");
+    }
+
+    #[test]
+    fn what_is_too_short_too_few_too_flat_or_no_line_tells_nothing() {
+        assert_eq!(days(&[]), None);
+        assert_eq!(days(&line(72, 50.0, 1.0)), None, "71 hours");
+        let some: Vec<_> = line(145, 50.0, 1.0).into_iter().step_by(3).collect();
+        assert!(days(&some).is_some(), "49 medians");
+        assert_eq!(days(&some[2..]), None, "47 medians");
+        assert_eq!(days(&line(100, 50.0, 0.019)), None, "flat");
+        assert!(days(&line(100, 50.0, 0.021)).is_some());
+        assert_eq!(days(&line(100, 50.0, -1.0)), None, "rises");
+        assert_eq!(days(&line(100, 50.0, 0.0)), None, "level");
+        let steps = |high| (0..100).map(move |hour| (hour, if hour % 10 < 5 { high } else { 50.0 }));
+        assert_eq!(days(&steps(60.0).collect::<Vec<_>>()), None, "no line");
+    }
+
+    #[test]
+    fn only_this_battery_and_only_the_last_days_count() {
+        let mut medians = line(100, 50.0, 1.0);
+        medians.extend(line(73, 90.0, 2.0).iter().map(|(hour, percent)| (hour + 100, *percent)));
+        assert_eq!(days(&medians), Some(37.0), "84 percent, 2 a day");
+        assert_eq!(days(&medians[..150]), None, "new for two days");
+        let mut slower = line(24 * 14, 80.0, 3.0);
+        slower.extend(line(24 * 14, 38.0, 1.0).iter().map(|(hour, percent)| (hour + 24 * 14, *percent)));
+        let last_two_weeks = days(&slower[24 * 14..]).unwrap();
+        assert_eq!(days(&slower), Some(last_two_weeks));
+    }
+}

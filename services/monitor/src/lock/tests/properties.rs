@@ -1,0 +1,213 @@
+//! What holds for any reports.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What may happen to a lock.
+#[derive(Debug, Clone)]
+enum Happens {
+    Report { words: Vec<&'static str>, battery: u16, process: u8, seq: Option<u8>, dup: bool },
+    Invalid,
+    Finding,
+    Forecast(Option<u8>),
+    Lapse,
+    Live,
+    Blind,
+    Fleet(bool),
+}
+
+/// So many milliseconds later.
+type Timeline = Vec<(i64, Happens)>;
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let state = prop::sample::select(
+        &[
+            "state=locked",
+            "state=unlocked",
+            "state=fault",
+            "state=unknown",
+            "state=not_fully_locked",
+            "state=unlatched",
+            "state=locking",
+            "state=unlocking",
+        ][..],
+    );
+    let door = prop::sample::select(&["", "door=0", "door=1", "door=3", "door=5"][..]);
+    let alarm = prop::sample::select(&["", "", "alarm=4", "alarm=5", "alarm=6", "alarm=7"][..]);
+    let flaw = prop::sample::select(&["", "", "flaw"][..]);
+    let report = (state, door, alarm, flaw, 0..1_001_u16, 0..4_u8, prop::option::of(0..20_u8), any::<bool>());
+    let report = report.prop_map(|(state, door, alarm, flaw, battery, process, seq, dup)| Happens::Report {
+        words: vec![state, door, alarm, flaw],
+        battery,
+        process,
+        seq,
+        dup,
+    });
+    prop_oneof![
+        12 => report,
+        1 => Just(Happens::Invalid),
+        1 => Just(Happens::Finding),
+        1 => prop::option::of(0..30_u8).prop_map(Happens::Forecast),
+        6 => Just(Happens::Lapse),
+        1 => Just(Happens::Live),
+        1 => Just(Happens::Blind),
+        1 => any::<bool>().prop_map(Happens::Fleet),
+    ]
+}
+
+fn timeline() -> impl Strategy<Value = Timeline> {
+    let step = prop_oneof![0..2_000_i64, 0..90_000_i64, 0..400_000_i64, 0..5_000_000_i64];
+    prop::collection::vec((step, happens()), 1..80)
+}
+
+fn report_at(player: &mut Player, at_ms: i64, happens: &Happens) -> Option<(Seen, Reading, Report)> {
+    let Happens::Report { words, battery, process, seq, dup } = happens else { return None };
+    let (reading, mut report) = report_of(words);
+    report.battery = (*battery <= 1_000).then(|| f32::from(*battery) / 10.0);
+    report.process_id = if *process == 0 { String::new() } else { process.to_string() };
+    report.seq = seq.map(u64::from);
+    report.boot = seq.map(|_| 1);
+    player.offset += 1;
+    // Few different payloads, so that some come twice.
+    let seen = Seen { at_ms, offset: player.offset, dup: *dup, payload_hash: u64::from(*battery % 7) };
+    Some((seen, reading, report))
+}
+
+/// Plays a time line; `each` is called before each thing that happens, with the time of it.
+fn play(timeline: &Timeline, mut each: impl FnMut(&mut Player, i64)) -> (Vec<Signal>, Option<Lock>) {
+    let mut player = Player::new(default_rules().clone(), Mode::Plain);
+    let mut at_ms = START_MS;
+    for (later_ms, happens) in timeline {
+        at_ms += later_ms;
+        each(&mut player, at_ms);
+        if let Some((seen, reading, report)) = report_at(&mut player, at_ms, happens) {
+            let lock = player.lock.get_or_insert_with(|| Lock::new(&seen));
+            let before = lock.clone();
+            let outcome = lock.report(player.rules.of(""), reading, &report, &seen, &mut player.signals);
+            assert!(outcome == Outcome::Applied || *lock == before);
+            continue;
+        }
+        let word: &[&str] = match happens {
+            Happens::Invalid => &["invalid"],
+            Happens::Lapse => &["lapse"],
+            Happens::Live => &["live"],
+            Happens::Blind => &["blind"],
+            Happens::Fleet(true) => &["fleet", "down"],
+            Happens::Fleet(false) => &["fleet", "up"],
+            Happens::Finding if player.lock.is_some() => &["finding", "kind=finding", "findings=no_result"],
+            Happens::Forecast(Some(0..=14)) if player.lock.is_some() => &["forecast", "days=9"],
+            Happens::Forecast(Some(_)) if player.lock.is_some() => &["forecast", "days=29"],
+            Happens::Forecast(None) if player.lock.is_some() => &["forecast", "none"],
+            _ => continue,
+        };
+        player.happens(at_ms, word);
+    }
+    (player.signals, player.lock)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn signals_are_well_formed(timeline in timeline()) {
+        let (signals, lock) = play(&timeline, |_, _| {});
+        assert_well_formed(&signals);
+        let Some(lock) = lock else { return Ok(()) };
+        for alarm in AlarmType::ALL {
+            let last = signals.iter().rev().find(|signal| signal.alarm == *alarm && !alarm.is_momentary());
+            let holds = last.is_some_and(|signal| signal.what != What::End);
+            prop_assert_eq!(lock.memory.raised.contains(*alarm), holds, "{}", alarm);
+        }
+    }
+
+    #[test]
+    fn what_reports_say_is_in_the_order_of_time(timeline in timeline()) {
+        let (signals, _) = play(&timeline, |_, _| {});
+        let reported: Vec<i64> = signals
+            .iter()
+            .filter(|signal| signal.origin == latchline_shared::alarm::Origin::Report)
+            .map(|signal| signal.at_ms)
+            .collect();
+        prop_assert!(reported.is_sorted(), "{:?}", reported);
+    }
+
+    #[test]
+    fn a_restart_changes_nothing(timeline in timeline()) {
+        let plain = play(&timeline, |_, _| {});
+        let restarts = play(&timeline, |player, _| {
+            if let Some(lock) = &mut player.lock {
+                *lock = restarted(lock);
+            }
+        });
+        prop_assert_eq!(plain, restarts);
+    }
+
+    #[test]
+    fn it_does_not_matter_when_delays_are_looked_at(timeline in timeline(), parts in 1..9_i64) {
+        // Of what reports say; a clock's observation is told when the clock is looked at.
+        let reports: Timeline =
+            timeline.into_iter().filter(|(_, happens)| matches!(happens, Happens::Report { .. })).collect();
+        let mut plain = play(&reports, |_, _| {});
+        let mut last_ms = START_MS;
+        let mut looks = play(&reports, |player, at_ms| {
+            for part in 1..=parts {
+                if let Some(lock) = &mut player.lock {
+                    pass(lock, &player.rules, last_ms + (at_ms - last_ms) * part / parts, &mut player.signals);
+                }
+            }
+            last_ms = at_ms;
+        });
+        // The last reports may be late, and then nothing has looked.
+        for (signals, lock) in [&mut plain, &mut looks] {
+            if let Some(lock) = lock {
+                lock.pass(default_rules().of(""), last_ms, signals);
+            }
+        }
+        prop_assert_eq!(plain, looks);
+    }
+
+    #[test]
+    fn what_is_late_changes_nothing(
+        timeline in timeline(),
+        late in prop::collection::vec((0..80_usize, happens(), 1..9_000_000_i64, any::<bool>()), 0..20),
+    ) {
+        let plain = play(&timeline, |_, _| {});
+        let mut index = 0;
+        let with_late = play(&timeline, |player, _| {
+            for (_, happens, earlier_ms, invalid) in late.iter().filter(|one| one.0 == index) {
+                insert(player, happens, *earlier_ms, *invalid);
+            }
+            index += 1;
+        });
+        prop_assert_eq!(plain, with_late);
+    }
+
+    #[test]
+    fn memory_of_a_newer_monitor_is_read(number in any::<u64>()) {
+        let json = format!(r#"{{"process":{number},"raised":["tamper","burning"],"later":{{"a":[1]}}}}"#);
+        let memory = Memory::read(json.as_bytes()).unwrap();
+        prop_assert_eq!(memory.process, number);
+        prop_assert!(memory.raised.contains(AlarmType::Tamper));
+    }
+}
+
+/// A report that is late, or the last one again.
+fn insert(player: &mut Player, happens: &Happens, earlier_ms: i64, invalid: bool) {
+    let Some(lock) = player.lock.clone() else { return };
+    let (payload_hash, signals) = (lock.memory.payload, player.signals.len());
+    let offset = player.offset;
+    let Some((_, reading, report)) = report_at(player, 0, happens) else { return };
+    // It has taken no place in the time line.
+    player.offset = offset;
+    let late = Seen { at_ms: lock.last_report_at_ms - earlier_ms, offset: -1, dup: false, payload_hash };
+    let again = Seen { at_ms: lock.last_report_at_ms + earlier_ms, offset: -1, dup: true, payload_hash };
+    let (rules, now) = (player.rules.clone(), player.lock.as_mut().unwrap());
+    for (seen, expected) in [(late, Outcome::Late), (again, Outcome::Duplicate)] {
+        let outcome = match invalid {
+            true => now.invalid(rules.of(""), &seen, &mut player.signals),
+            false => now.report(rules.of(""), reading, &report, &seen, &mut player.signals),
+        };
+        assert_eq!((outcome, &*now, player.signals.len()), (expected, &lock, signals));
+    }
+}
