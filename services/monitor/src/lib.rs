@@ -9,7 +9,14 @@ pub mod lock;
 pub mod rule;
 pub mod signal;
 
+pub mod record;
+
+pub mod lane;
+pub mod store;
+
 pub mod alarm;
 pub mod webhook;
 
 pub mod migrations;
+
+pub mod settings;

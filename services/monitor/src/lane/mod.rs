@@ -1,0 +1,3 @@
+//! A lane: all locks of one partition in memory, and its clock.
+
+pub mod watch;
