@@ -74,6 +74,61 @@ impl Feed {
     }
 }
 
+/// A report of a lock, seen at `ts_ms`. [`Report::of`] is a heartbeat of a healthy lock.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The lock.
+    pub lock: &'a str,
+    /// When the broker saw it, in Unix milliseconds.
+    pub ts_ms: u64,
+    /// Percent.
+    pub battery: f32,
+    /// The state as the lock numbers it.
+    pub lock_state: i64,
+    /// Which command it answers; empty if none.
+    pub process_id: &'a str,
+    /// What the lock was told.
+    pub action: &'a str,
+    /// Further fields of the payload, each with a comma in front.
+    pub more: &'a str,
+}
+
+impl<'a> Report<'a> {
+    /// Locked, its battery full, nothing to answer.
+    pub fn of(lock: &'a str, ts_ms: u64) -> Self {
+        Self { lock, ts_ms, battery: 90.0, lock_state: 0, process_id: "", action: "heartbeat", more: "" }
+    }
+
+    /// What the lock sends.
+    pub fn payload(&self) -> String {
+        let Self { lock, battery, lock_state, process_id, action, more, .. } = self;
+        format!(
+            r#"{{"process_id":"{process_id}","action":"{action}","battery":{battery:.1},"lock_state":{lock_state},"version":1.1,"client_id":"{lock}"{more}}}"#
+        )
+    }
+
+    /// The record of it.
+    pub fn record(&self) -> Unsent {
+        report(self.lock, self.payload().as_bytes(), self.ts_ms)
+    }
+}
+
+/// The record of a report with any payload.
+pub fn report(lock: &str, payload: &[u8], ts_ms: u64) -> Unsent {
+    let mut value = Vec::new();
+    let publish = Publish {
+        publisher: lock,
+        username: "",
+        topic: &state_topic(lock),
+        payload,
+        qos: Qos::AtLeastOnce,
+        node: NODE,
+        ts: ts_ms,
+    };
+    write_publish(&mut value, &publish);
+    Unsent { key: lock.to_owned(), value, mid: u128::from(ts_ms) }
+}
+
 /// What happens at one lock: command `n` and its result, seen at `ts_ms`.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {

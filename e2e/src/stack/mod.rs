@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod log;
+pub mod monitor;
 pub mod program;
 pub mod secrets;
 
@@ -33,6 +34,8 @@ pub const REJECTED: &str = "message_command_rejected";
 pub const CHECKPOINTS: &str = "audit_checkpoint";
 /// The stream of what the auditor finds.
 pub const FINDINGS: &str = "audit_finding";
+/// The stream of alarms.
+pub const ALARMS: &str = "lock_alarm";
 /// Partitions of each, but for that of checkpoints.
 pub const PARTITIONS: i32 = 6;
 /// What a stack opens: plain TCP, WebSocket, and HTTP for administration.

@@ -28,6 +28,8 @@ pub enum Name {
     Broker,
     /// `latchline-auditor`.
     Auditor,
+    /// `latchline-monitor`.
+    Monitor,
 }
 
 impl Name {
@@ -35,6 +37,7 @@ impl Name {
         match self {
             Self::Broker => "broker",
             Self::Auditor => "auditor",
+            Self::Monitor => "monitor",
         }
     }
 
