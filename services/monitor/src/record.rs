@@ -7,6 +7,7 @@
 //! Only what is no record at all is poison. A payload that cannot be read is something that a lock
 //! did, and a rule looks at it.
 
+use latchline_shared::finding::FindingRecord;
 use latchline_shared::kit::kafka::consumer::envelope::{flag, lock_of, parse, poison, time};
 use latchline_shared::kit::kafka::consumer::{Poison, Record};
 use latchline_shared::record::{PublishRecord, header};
@@ -23,6 +24,8 @@ const AHEAD_MAX_MS: i64 = 300_000;
 pub enum Item {
     /// A lock said how it is.
     Report(Reported),
+    /// The auditor found something.
+    Finding(Box<FindingRecord>),
 }
 
 /// A record of the stream of states.
@@ -46,6 +49,7 @@ pub struct Reported {
 pub fn decode(record: &Record, streams: &Streams) -> Result<Item, Poison> {
     match &*record.stream {
         stream if stream == streams.states => report(record).map(Item::Report),
+        stream if Some(stream) == streams.findings.as_deref() => finding(record).map(Item::Finding),
         stream => Err(poison("stream", format!("{stream} is no stream of the monitor"))),
     }
 }
@@ -65,6 +69,12 @@ fn report(record: &Record) -> Result<Reported, Poison> {
         payload_hash: hash(&value.payload),
         report,
     })
+}
+
+fn finding(record: &Record) -> Result<Box<FindingRecord>, Poison> {
+    let finding: Box<FindingRecord> = parse(record)?;
+    time(u64::try_from(finding.at).unwrap_or_default())?;
+    Ok(finding)
 }
 
 /// The time, unless it is long after Kafka got the record: one such report would make all that follow
@@ -121,7 +131,9 @@ mod tests {
     fn state(publish: &Publish<'_>) -> Result<Reported, Poison> {
         let mut value = Vec::new();
         write_publish(&mut value, publish);
-        let Item::Report(reported) = decode(&record("message_state", value), &streams())?;
+        let Item::Report(reported) = decode(&record("message_state", value), &streams())? else {
+            panic!("a report")
+        };
         Ok(reported)
     }
 
@@ -168,13 +180,26 @@ mod tests {
         let class = |result: Result<Reported, Poison>| result.unwrap_err().class;
         assert_eq!(class(state(&publish("devices/1/command", STATE))), "topic");
         assert_eq!(class(state(&Publish { ts: 946_684_799_999, ..publish("devices/1/state", STATE) })), "ts");
-        for stream in ["message_state"] {
+        for stream in ["message_state", "audit_finding"] {
             for value in ["", "{}", "null", r#"{"client_id":"1","topic":"devices/1/state","payload":"*"}"#] {
                 let poison = decode(&record(stream, value.into()), &streams()).unwrap_err();
                 assert_eq!(poison.class, "value", "{stream} {value}");
             }
         }
         assert_eq!(decode(&record("other", Vec::new()), &streams()).unwrap_err().class, "stream");
+    }
+
+    #[test]
+    fn a_finding_is_read() {
+        let value = |at: i64| {
+            format!(
+                r#"{{"client_id":"1","at":{at},"kind":"command","verdict":"replay","findings":[],"severity":"critical","chain_id":3,"seq":17}}"#
+            )
+        };
+        let read = |at| decode(&record("audit_finding", value(at).into_bytes()), &streams());
+        let Item::Finding(finding) = read(TS as i64).unwrap() else { panic!("a finding") };
+        assert_eq!((finding.verdict.as_str(), finding.seq), ("replay", 17));
+        assert_eq!(read(-1).unwrap_err().class, "ts");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Batteries by the hour: written by lanes as hours end, read for forecasts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -14,7 +15,7 @@ use super::{ROWS_MAX, failed};
 const HOURS: usize = 24;
 /// The hours of some days that a transaction writes: by lock and day (since 1970), tenths of a
 /// percent.
-pub type Days = BTreeMap<(Box<str>, i32), [Option<i16>; HOURS]>;
+pub type Days = BTreeMap<(Arc<str>, i32), [Option<i16>; HOURS]>;
 
 /// Medians of a battery from old to new: hours since 1970, and percent.
 pub type Series = Vec<(i64, f32)>;
