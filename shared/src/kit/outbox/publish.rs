@@ -167,6 +167,7 @@ impl Worker {
             self.outbox.metrics.backlog(&held.backlog().await.map_err(of_postgres)?);
             self.measure_at = Instant::now() + MEASURE_EVERY;
         }
+        self.outbox.publisher.prepare().await.map_err(|fault| of("kafka", fault))?;
         let rows = held.head(ROWS_MAX, BYTES_MAX).await.map_err(of_postgres)?;
         if rows.is_empty() {
             self.held = Some(held);

@@ -58,6 +58,10 @@ impl Lab {
 
     async fn with(postgres: &Postgres) -> Self {
         let kafka = DevelopmentKafka::start(&[("a", PARTITIONS), ("b", PARTITIONS)]).unwrap();
+        Self::on(postgres, kafka).await
+    }
+
+    async fn on(postgres: &Postgres, kafka: DevelopmentKafka) -> Self {
         let pool = postgres.pool("lab", None).unwrap();
         pool.get().await.unwrap().batch_execute(DDL).await.unwrap();
         Self { kafka, pool, commits: watch::Sender::new(0) }
@@ -242,6 +246,18 @@ async fn kafka_may_go_away_and_come_back() {
     eventually(SOON, "the outage is over", async || member.reason().is_empty()).await;
     let expected = (0..1_000).map(|n| n.to_string()).collect();
     assert_eq!(lab.published().0, BTreeMap::from([("k".to_owned(), expected)]));
+    member.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_is_looked_for_before_there_is_anything_to_publish() {
+    let kafka = DevelopmentKafka::start(&[("a", PARTITIONS)]).unwrap();
+    let lab = Lab::on(&testing::database().await.unwrap(), kafka).await;
+    let member = lab.member();
+    let expected = "kafka: stream b is not there yet";
+    eventually(SOON, expected, async || member.reason() == expected).await;
+    lab.kafka.create_topic("b", PARTITIONS).unwrap();
+    eventually(SOON, "it is ready", async || member.reason().is_empty()).await;
     member.end().await;
 }
 

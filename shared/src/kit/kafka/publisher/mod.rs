@@ -78,6 +78,16 @@ impl Publisher {
         Ok(Self { stream, config, link, producer, is_ensured: AtomicBool::new(false) })
     }
 
+    /// Makes sure that the stream is there, before there is something to publish: whoever reads it
+    /// may wait for it.
+    pub async fn prepare(&self) -> Result<(), Fault> {
+        if !self.is_ensured.load(Ordering::Relaxed) {
+            self.stream.ensure(&self.config).await?;
+            self.is_ensured.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Waits until Kafka has stored the record. The stream is created if it is missing.
     pub async fn publish(&self, key: &str, value: &[u8]) -> Result<(), Fault> {
         let results = self.publish_batch(&[Outgoing { key, value, headers: &[] }], TIMEOUT).await;
@@ -94,11 +104,8 @@ impl Publisher {
         records: &[Outgoing<'_>],
         patience: Duration,
     ) -> Vec<Result<(), Fault>> {
-        if !self.is_ensured.load(Ordering::Relaxed) {
-            if let Err(fault) = self.stream.ensure(&self.config).await {
-                return vec![Err(fault); records.len()];
-            }
-            self.is_ensured.store(true, Ordering::Relaxed);
+        if let Err(fault) = self.prepare().await {
+            return vec![Err(fault); records.len()];
         }
         let until = Instant::now() + patience;
         let mut results = self.attempt(records, until).await;
