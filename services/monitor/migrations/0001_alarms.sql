@@ -135,6 +135,15 @@ create table lane (
     updated_at    timestamptz not null default now()
 );
 
+-- What is remembered of the fleet: one row. Written by the instance that sweeps.
+create table fleet (
+    one          boolean     primary key default true check (one),
+    is_down      boolean     not null, -- whatever people make of its alarm
+    recovered_at timestamptz,          -- when it was down last
+    memory       json        not null, -- what the rule remembers (src/rule/fleet.rs)
+    updated_at   timestamptz not null default now()
+);
+
 -- How far each stream has been read, written in the transaction of the effect.
 create table consumer_offset (
     stream      text    not null,
@@ -166,7 +175,7 @@ create table webhook (
 );
 create index webhook_due on webhook (next_attempt_at, seq);
 
-grant select, insert, update on lock_current, battery_day, alarm, lane, consumer_offset to latchline_monitor;
+grant select, insert, update on lock_current, battery_day, alarm, lane, fleet, consumer_offset to latchline_monitor;
 grant select, insert on alarm_event to latchline_monitor;
 grant select, insert, update, delete on silence, outbox, webhook to latchline_monitor;
 grant delete on battery_day, alarm, alarm_event to latchline_monitor;

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use latchline_shared::alarm::AlarmType;
 use latchline_shared::fault::Fault;
 use tokio_postgres::Transaction;
 
 use super::desk::Desk;
 use super::store::{self, Saved, failed};
-use super::{Applied, Context, FLEET, silence};
+use super::{Applied, Context, silence, suppression};
 use crate::signal::Located;
 
 /// How often somebody else may be faster.
@@ -32,8 +31,8 @@ pub async fn apply(
     let client_ids: Vec<&str> = client_ids.into_iter().collect();
     for _ in 0..ROUNDS_MAX {
         let open = store::open(transaction, &client_ids).await?;
-        let (silences, is_fleet_down) =
-            tokio::try_join!(silence::list(transaction, first_ms), is_fleet_down(transaction, &signals))?;
+        let silences = silence::list(transaction, first_ms).await?;
+        let is_fleet_down = signals.iter().any(is_of_fleet) && is_fleet_down(transaction).await?;
         let mut desk = Desk::new(context, open, silences, is_fleet_down);
         for located in &signals {
             desk.signal(located);
@@ -45,14 +44,13 @@ pub async fn apply(
     Err(Fault::transient(format!("alarms of {} locks are raised elsewhere all the time", client_ids.len())))
 }
 
-async fn is_fleet_down(transaction: &Transaction<'_>, signals: &[Located]) -> Result<bool, Fault> {
-    let is_of_fleet = |located: &Located| {
-        located.client_id != FLEET
-            && matches!(located.signal.alarm, AlarmType::DeviceOffline | AlarmType::CommandNoResult)
-    };
-    if !signals.iter().any(is_of_fleet) {
-        return Ok(false);
-    }
+/// Whether the fleet makes a difference to who is told of this.
+fn is_of_fleet(located: &Located) -> bool {
+    suppression::is_of_fleet(located.signal.alarm)
+}
+
+/// Whether the fleet's alarm says more than that of a lock.
+pub(super) async fn is_fleet_down(transaction: &Transaction<'_>) -> Result<bool, Fault> {
     let rows = transaction.query_typed(FLEET_DOWN, &[]).await.map_err(failed)?;
     rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(failed)
 }

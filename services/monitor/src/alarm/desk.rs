@@ -117,6 +117,19 @@ impl<'a> Desk<'a> {
         Ok(self.events.last())
     }
 
+    /// The alarm of this index, which is that of its place among those that were loaded.
+    pub(super) fn alarm(&self, index: usize) -> &Alarm {
+        &self.rows[index].alarm
+    }
+
+    /// Somebody has looked at the alarm: says when to look at it next.
+    pub(super) fn look_again(&mut self, index: usize, at_ms: i64) {
+        let suppressed = self.why_not_told(&self.rows[index].alarm, at_ms);
+        let entry = &mut self.rows[index];
+        entry.alarm.look_at_ms = schedule::look_at(&entry.alarm, at_ms, &self.context.timing, suppressed);
+        entry.is_changed = true;
+    }
+
     /// Why nobody should be told of this alarm.
     pub(super) fn why_not_told(&self, alarm: &Alarm, at_ms: i64) -> Option<Suppressed> {
         let of_lock = self.open.get(&alarm.client_id);

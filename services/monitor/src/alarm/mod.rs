@@ -19,6 +19,7 @@ pub mod schedule;
 pub mod silence;
 pub mod store;
 pub mod suppression;
+pub mod sweep;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -74,6 +74,11 @@ pub fn of(
     if let Some(by) = alarm.alarm_type.inhibited_by().iter().copied().find(|other| holds(*other)) {
         return Some(Suppressed::Inhibited(by));
     }
-    let is_of_fleet = matches!(alarm.alarm_type, AlarmType::DeviceOffline | AlarmType::CommandNoResult);
-    (is_fleet_down && is_of_fleet).then_some(Suppressed::Inhibited(AlarmType::FleetConnectivity))
+    (is_fleet_down && is_of_fleet(alarm.alarm_type))
+        .then_some(Suppressed::Inhibited(AlarmType::FleetConnectivity))
+}
+
+/// Whether an outage of the fleet says more than an alarm of this type.
+pub fn is_of_fleet(alarm_type: AlarmType) -> bool {
+    matches!(alarm_type, AlarmType::DeviceOffline | AlarmType::CommandNoResult)
 }

@@ -1,5 +1,6 @@
 //! Against a real server: signals, people and the clock at the same alarms.
 
+mod clock;
 mod people;
 
 use deadpool_postgres::{Object, Pool};
@@ -8,26 +9,32 @@ use serde_json::json;
 use super::act::{ActError, act};
 use super::apply::apply;
 use super::lifecycle::Act;
+use super::sweep::{SweepSettings, Swept, sweep};
 use super::{Alarm, Applied, Context, Event, Timing, store};
 use crate::migrations::tests::{Database, database};
+use crate::rule::load::Rules;
 use crate::signal::{Located, Place, Signal, What};
 use latchline_shared::alarm::{AlarmRecord, AlarmType, Change, Origin, Severity, State};
 use uuid::Uuid;
 
 /// 2026-03-01.
 pub(super) const START_MS: i64 = 1_772_323_200_000;
+pub(super) const MINUTE_MS: i64 = 60_000;
+pub(super) const HOUR_MS: i64 = 60 * MINUTE_MS;
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// A database with our tables.
 pub(super) struct Lab {
     pub(super) pool: Pool,
+    pub(super) owner: Pool,
     pub(super) context: Context,
 }
 
 impl Lab {
     pub(super) async fn start() -> Self {
-        let Database { pool, .. } = database().await;
+        let Database { pool, owner, .. } = database().await;
         let context = Context { outbox: Some("outbox".to_owned()), webhook: true, timing: Timing::default() };
-        Self { pool, context }
+        Self { pool, owner, context }
     }
 
     pub(super) async fn client(&self) -> Object {
@@ -50,6 +57,16 @@ impl Lab {
         done
     }
 
+    pub(super) async fn sweep(&self, now_ms: i64) -> Swept {
+        let mut client = self.client().await;
+        let transaction = client.transaction().await.unwrap();
+        let fleet = Rules::load(None).unwrap().fleet().clone();
+        let settings = SweepSettings { context: self.context.clone(), fleet };
+        let swept = sweep(&transaction, &settings, now_ms).await.unwrap();
+        transaction.commit().await.unwrap();
+        swept
+    }
+
     pub(super) async fn alarms(&self) -> Vec<Alarm> {
         let select = format!("select {} from alarm order by client_id, type, raised_at, id", store::COLUMNS);
         let rows = self.client().await.query(&select, &[]).await.unwrap();
@@ -65,6 +82,10 @@ impl Lab {
     pub(super) async fn records(&self) -> Vec<AlarmRecord> {
         let rows = self.client().await.query("select value from outbox order by seq", &[]).await.unwrap();
         rows.iter().map(|row| serde_json::from_slice(row.get(0)).unwrap()).collect()
+    }
+
+    pub(super) async fn execute(&self, sql: &str) {
+        self.owner.get().await.unwrap().batch_execute(sql).await.unwrap();
     }
 }
 
