@@ -209,7 +209,42 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use latchline_shared::alarm::AlarmType;
+
+    use super::*;
     use crate::lock::Lock;
+
+    fn written(memory: &Memory) -> String {
+        let mut json = Vec::new();
+        memory.write(&mut json);
+        assert_eq!(Memory::read(&json).unwrap(), *memory);
+        String::from_utf8(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_as_at_first_is_not_written() {
+        assert_eq!(written(&Memory::default()), "{}");
+    }
+
+    #[test]
+    fn names_are_short_and_can_be_read() {
+        let mut memory = Memory { process: u64::MAX, open: Since::at(-5), low: 2, ..Memory::default() };
+        memory.raised.insert(AlarmType::Tamper);
+        memory.rare_mut().edges = vec![1, 2];
+        let expected = r#"{"raised":["tamper"],"open":-5,"process":18446744073709551615,"rare":{"edges":[1,2]},"low":2}"#;
+        assert_eq!(written(&memory), expected);
+    }
+
+    #[test]
+    fn what_is_not_rare_any_more_takes_no_memory() {
+        let mut memory = Memory::default();
+        memory.rare_mut().edges = vec![1];
+        memory.drop_empty_rare();
+        assert!(memory.rare.is_some());
+        memory.rare_mut().edges.clear();
+        memory.drop_empty_rare();
+        assert!(memory.rare.is_none());
+    }
 
     #[test]
     fn a_million_fit() {

@@ -24,9 +24,10 @@ use serde_json::json;
 
 use crate::rule::finding::{Finding, of_finding};
 use crate::rule::is_new_span;
+use crate::rule::set::AlarmSet;
 use crate::rule::threshold::RuleSet;
 use crate::signal::{Signal, What};
-use memory::{Hour, Memory};
+use memory::{Hour, Memory, Since};
 use tell::Tell;
 
 /// The present state of a lock, and what rules remember of it.
@@ -193,7 +194,7 @@ impl Lock {
 
     /// Signals that follow from reports, at a time.
     fn tell<'a>(
-        raised: &'a mut crate::rule::set::AlarmSet,
+        raised: &'a mut AlarmSet,
         rules: &'a RuleSet,
         at_ms: i64,
         signals: &'a mut Vec<Signal>,
@@ -203,13 +204,16 @@ impl Lock {
 
     /// Ends what was switched off while it was raised.
     fn end_what_is_off(&mut self, rules: &RuleSet, at_ms: i64, signals: &mut Vec<Signal>) {
-        for alarm in self.memory.raised.both(rules.off()).iter() {
-            Self::tell(&mut self.memory.raised, rules, at_ms, signals)
-                .end(alarm, || json!({ "rule": "off" }));
+        let Memory { raised, ajar, open_worse, offline_worse, .. } = &mut self.memory;
+        for alarm in raised.both(rules.off()).iter() {
+            let is_silence = matches!(alarm, AlarmType::DeviceOffline | AlarmType::DeviceFlapping);
+            let origin = if is_silence { Origin::Clock } else { Origin::Report };
+            let mut tell = Tell { rules, raised: &mut *raised, at_ms, origin, signals: &mut *signals };
+            tell.end(alarm, || json!({ "rule": "off" }));
             match alarm {
-                AlarmType::DoorAjar => self.memory.ajar = memory::Since::NONE,
-                AlarmType::LeftUnlocked => self.memory.open_worse = false,
-                AlarmType::DeviceOffline => self.memory.offline_worse = false,
+                AlarmType::DoorAjar => *ajar = Since::NONE,
+                AlarmType::LeftUnlocked => *open_worse = false,
+                AlarmType::DeviceOffline => *offline_worse = false,
                 _ => {}
             }
         }

@@ -24,8 +24,8 @@ impl Lock {
     /// Whether the battery should be looked at now: once a day, at an hour that follows from the id,
     /// so that a fleet's are spread over the day.
     pub fn is_forecast_due(&self, rules: &RuleSet, client_id: &str, at_ms: i64) -> bool {
-        let hour = (result::hash(client_id) % 24) as u32;
-        let day = |hours: u32| (hours + 24 - hour) / 24;
+        let hour = result::hash(client_id) % 24;
+        let day = |hours: u32| (u64::from(hours) + 24 - hour) / 24;
         let is_due = day(hour_of(at_ms)) > day(self.memory.forecast);
         is_due && self.battery.is_some() && rules.is_on(AlarmType::BatteryForecast)
     }
@@ -116,7 +116,7 @@ impl Lock {
     ) {
         let memory = &mut self.memory;
         let tenths = battery::tenths(percent);
-        let last = before.filter(|(_, before_at_ms)| at_ms - before_at_ms < HOUR_MS);
+        let last = before.filter(|(_, before_at_ms)| at_ms.saturating_sub(*before_at_ms) < HOUR_MS);
         let fall = memory.rare.as_deref().and_then(|rare| rare.fall);
         let fallen =
             memory.readings.fall(at_ms, tenths, last.map(|(before, _)| battery::tenths(before)), fall);

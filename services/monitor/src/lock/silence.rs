@@ -9,7 +9,7 @@ use super::{Lock, Pending};
 use crate::rule::presence::{self, Clock};
 use crate::rule::set::AlarmSet;
 use crate::rule::threshold::RuleSet;
-use crate::signal::{Signal, What};
+use crate::signal::Signal;
 
 impl Lock {
     /// Looks whether the lock is silent. True if its presence has changed; if there are signals,
@@ -150,7 +150,7 @@ impl Lock {
         if !self.memory.offline_worse && worse_at_ms <= clock.now_ms {
             self.memory.offline_worse = true;
             let mut tell = saw(&mut self.memory.raised, rules, worse_at_ms, signals);
-            tell.signal(alarm, What::Worsen(rule.worse_severity), value);
+            tell.worsen(alarm, rule.worse_severity, || value);
         }
     }
 }

@@ -77,7 +77,7 @@ impl Readings {
         if slot < self.slot {
             return;
         }
-        for passed in (self.slot + 1..=slot).rev().take(SLOTS) {
+        for passed in (self.slot.saturating_add(1)..=slot).rev().take(SLOTS) {
             self.tenths[place(passed)] = NONE;
         }
         self.slot = slot;

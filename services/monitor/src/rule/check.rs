@@ -77,9 +77,9 @@ impl Check<'_> {
     }
 
     fn worse(&mut self, table: &str, severity: Option<Severity>, worse: Severity) {
-        let is_worse = severity.is_none_or(|severity| worse > severity);
-        let wrong = format!("must be worse than {}{table}.severity", self.prefix);
-        self.holds(&format!("{table}.worse_severity"), is_worse, &wrong);
+        let is_milder = severity.is_some_and(|severity| worse < severity);
+        let wrong = format!("must not be milder than {}{table}.severity", self.prefix);
+        self.holds(&format!("{table}.worse_severity"), !is_milder, &wrong);
     }
 
     fn level(&mut self, table: &str, level: &Level) {

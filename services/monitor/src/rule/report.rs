@@ -17,7 +17,7 @@ pub(crate) fn invalid(times: &mut Vec<i64>, at_ms: i64, rule: &Invalid) -> Step 
 
 /// Removes those that are too old to count.
 pub(crate) fn forget(times: &mut Vec<i64>, at_ms: i64, rule: &Invalid) {
-    times.retain(|time| *time > at_ms - rule.window_ms);
+    times.retain(|time| *time > at_ms.saturating_sub(rule.window_ms));
 }
 
 /// One more good report in a row.

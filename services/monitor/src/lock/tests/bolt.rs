@@ -2,6 +2,7 @@
 
 use super::check;
 use super::*;
+use crate::lock::Pending;
 
 #[test]
 fn a_fault_is_told_at_once_and_ends_when_the_bolt_is_at_an_end() {
@@ -222,6 +223,42 @@ fn a_shorter_delay_is_not_over_before_the_last_report() {
     player.rules = rules("[left_unlocked]\ndelay_s = 60");
     let shown: Vec<String> = player.line("6:00 report state=unlocked").iter().map(shown).collect();
     assert_eq!(shown, ["-> 5:00 left_unlocked begin warning"]);
+}
+
+#[test]
+fn delays_that_run_are_pending() {
+    let mut player = Player::new(default_rules().clone(), Mode::Plain);
+    let pending = |player: &Player| -> Vec<String> {
+        let pending = player.lock.as_ref().unwrap().pending(player.rules.of(""));
+        let shown = pending.map(|Pending { alarm, since_ms, due_ms }| {
+            format!("{alarm} {} {}", time(since_ms - START_MS), time(due_ms - START_MS))
+        });
+        shown.collect()
+    };
+    player.line("0 report state=unlocked door=5");
+    player.line("10 report state=locking");
+    assert_eq!(pending(&player), ["stuck_moving 10 25", "left_unlocked 0 10:00", "door_ajar 0 1:00"]);
+    player.line("1:00 report state=not_fully_locked");
+    assert_eq!(pending(&player), ["not_fully_locked 1:00 3:00", "left_unlocked 0 10:00"]);
+    player.line("2:00 report state=locked");
+    assert_eq!(pending(&player), [""; 0]);
+    player.line("3:00 live");
+    player.line("5:45 lapse");
+    assert_eq!(pending(&player), ["device_offline 5:30 6:00"]);
+}
+
+#[test]
+fn what_is_as_bad_as_it_gets_does_not_become_worse() {
+    check_with(
+        &rules("[left_unlocked]\nseverity = \"major\""),
+        "
+        0 report state=unlocked
+        2:00:00 pass
+        -> 10:00 left_unlocked begin major
+        3:00:00 report state=locked
+        -> 3:00:00 left_unlocked end
+        ",
+    );
 }
 
 /// The default thresholds, but for these.

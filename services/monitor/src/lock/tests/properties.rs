@@ -107,7 +107,7 @@ fn play(timeline: &Timeline, mut each: impl FnMut(&mut Player, i64)) -> (Vec<Sig
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn signals_are_well_formed(timeline in timeline()) {
@@ -181,6 +181,39 @@ proptest! {
             index += 1;
         });
         prop_assert_eq!(plain, with_late);
+    }
+
+    #[test]
+    fn no_time_is_too_early_or_too_late(
+        times in prop::collection::vec(prop_oneof![
+            Just(i64::MIN), Just(i64::MAX), Just(0), any::<i64>(), -10_000_000..10_000_000_i64,
+        ], 1..12),
+        happens in prop::collection::vec(happens(), 12),
+    ) {
+        let mut player = Player::new(default_rules().clone(), Mode::Plain);
+        let rules = default_rules().of("");
+        for (at_ms, happens) in times.iter().zip(&happens) {
+            let report = report_at(&mut player, *at_ms, happens);
+            let Player { lock, signals, .. } = &mut player;
+            let Some((seen, reading, report)) = report else {
+                let live_since_ms = Some(at_ms.wrapping_mul(3));
+                let clock = Clock {
+                    now_ms: *at_ms, live_since_ms, fleet_is_down: false, fleet_recovered_at_ms: None,
+                };
+                if let Some(lock) = lock {
+                    lock.lapse(rules, &clock, signals);
+                }
+                continue;
+            };
+            let lock = lock.get_or_insert_with(|| Lock::new(&seen));
+            lock.report(rules, reading, &report, &seen, signals);
+            lock.is_forecast_due(rules, "", *at_ms);
+            lock.take_hour();
+            lock.pass(rules, *at_ms, signals);
+            lock.next_at_ms(rules);
+            *lock = restarted(lock);
+        }
+        assert_well_formed(&player.signals);
     }
 
     #[test]
