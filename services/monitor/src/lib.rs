@@ -15,6 +15,8 @@ pub mod lane;
 pub mod store;
 
 pub mod alarm;
+pub mod http;
+pub mod query;
 pub mod webhook;
 
 pub mod migrations;
