@@ -5,7 +5,7 @@ use latchline_shared::alarm::AlarmType;
 use super::memory::Since;
 use super::{Lock, Pending};
 use crate::rule::threshold::RuleSet;
-use crate::signal::Signal;
+use crate::signal::{Signal, What};
 
 /// The types that have delays, in the order in which those fire that end together.
 const DELAYED: [AlarmType; 4] =
@@ -84,7 +84,12 @@ impl Lock {
         match alarm {
             AlarmType::LeftUnlocked if was_raised => {
                 self.memory.open_worse = true;
-                tell.worsen(alarm, rules.left_unlocked.worse_severity, || value);
+                tell.signal(alarm, What::Worsen(rules.left_unlocked.worse_severity), value);
+            }
+            AlarmType::LeftUnlocked => {
+                // It may be as bad as it gets from the beginning.
+                self.memory.open_worse = rules.severity(alarm) >= Some(rules.left_unlocked.worse_severity);
+                tell.begin(alarm, || value);
             }
             AlarmType::DoorAjar => {
                 self.memory.ajar = Since::NONE;

@@ -9,7 +9,7 @@ use super::{Lock, Pending};
 use crate::rule::presence::{self, Clock};
 use crate::rule::set::AlarmSet;
 use crate::rule::threshold::RuleSet;
-use crate::signal::Signal;
+use crate::signal::{Signal, What};
 
 impl Lock {
     /// Looks whether the lock is silent. True if its presence has changed; if there are signals,
@@ -63,6 +63,9 @@ impl Lock {
             self.silent_at_ms(rules)
         } else if !rules.is_on(AlarmType::DeviceOffline) || self.memory.offline_worse {
             i64::MAX
+        } else if raised.contains(AlarmType::DeviceFlapping) && !raised.contains(AlarmType::DeviceOffline) {
+            // Not before the other is over.
+            flapping
         } else if raised.contains(AlarmType::DeviceOffline) {
             self.last_report_at_ms.saturating_add(rules.device_offline.worse_after_ms)
         } else {
@@ -141,7 +144,8 @@ impl Lock {
                 return;
             }
             let mut tell = saw(&mut self.memory.raised, rules, at_ms, signals);
-            if worse_at_ms <= at_ms {
+            // It may be as bad as it gets from the beginning.
+            if worse_at_ms <= at_ms || rule.severity >= Some(rule.worse_severity) {
                 self.memory.offline_worse = true;
                 return tell.begin_as(alarm, rule.worse_severity, || value);
             }
@@ -150,7 +154,7 @@ impl Lock {
         if !self.memory.offline_worse && worse_at_ms <= clock.now_ms {
             self.memory.offline_worse = true;
             let mut tell = saw(&mut self.memory.raised, rules, worse_at_ms, signals);
-            tell.worsen(alarm, rule.worse_severity, || value);
+            tell.signal(alarm, What::Worsen(rule.worse_severity), value);
         }
     }
 }

@@ -47,13 +47,6 @@ impl Tell<'_> {
         }
     }
 
-    /// It has held for so long that it is worse, unless it is as bad as that from the beginning.
-    pub(super) fn worsen(&mut self, alarm: AlarmType, worse: Severity, value: impl FnOnce() -> Value) {
-        if self.rules.severity(alarm).is_some_and(|severity| severity < worse) {
-            self.signal(alarm, What::Worsen(worse), value());
-        }
-    }
-
     pub(super) fn occur(&mut self, alarm: AlarmType, value: impl FnOnce() -> Value) {
         if let Some(severity) = self.rules.severity(alarm) {
             self.signal(alarm, What::Occur(severity), value());

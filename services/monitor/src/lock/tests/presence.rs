@@ -241,6 +241,20 @@ fn edges_of_a_silent_fleet_are_not_the_lock_s() {
 }
 
 #[test]
+fn what_is_as_bad_as_it_gets_does_not_become_worse() {
+    check_with(
+        &rules("[device_offline]\nseverity = \"major\"\n"),
+        "
+        0 live
+        10:00 report
+        15:00 lapse
+        -> 14:00 device_offline begin major (clock)
+        26:00 lapse
+        ",
+    );
+}
+
+#[test]
 fn presence_is_known_though_its_alarm_is_off() {
     check_with(
         &rules("[device_offline]\nseverity = \"off\"\n"),

@@ -217,12 +217,67 @@ proptest! {
     }
 
     #[test]
+    fn silence_is_told_only_by_who_has_listened(
+        steps in prop::collection::vec((0..75_000_i64, 0..12_u8), 1..200),
+    ) {
+        let rules = bolt::rules("[device_offline]\nsilent_s = 60\nhold_s = 20\nworse_after_s = 200");
+        let mut player = Player::new(rules.clone(), Mode::Plain);
+        let (mut at_ms, mut told) = (START_MS, Vec::new());
+        for (later_ms, happens) in steps {
+            at_ms += later_ms;
+            let words: &[&str] = match happens {
+                0 => &["live"],
+                1 => &["blind"],
+                2 => &["fleet", "down"],
+                3 => &["fleet", "up"],
+                4..8 => &["report"],
+                _ => &["lapse"],
+            };
+            let before = player.lock.clone();
+            player.happens(at_ms, words);
+            if let Some(lock) = &mut player.lock {
+                *lock = restarted(lock);
+            }
+            for signal in std::mem::take(&mut player.signals) {
+                assert_fair(&player, before.as_ref().unwrap(), &signal, at_ms);
+                told.push(signal);
+            }
+        }
+        assert_well_formed(&told);
+    }
+
+    #[test]
     fn memory_of_a_newer_monitor_is_read(number in any::<u64>()) {
         let json = format!(r#"{{"process":{number},"raised":["tamper","burning"],"later":{{"a":[1]}}}}"#);
         let memory = Memory::read(json.as_bytes()).unwrap();
         prop_assert_eq!(memory.process, number);
         prop_assert!(memory.raised.contains(AlarmType::Tamper));
     }
+}
+
+/// Whether what is said of silence is true, and of the time in which somebody listened.
+fn assert_fair(player: &Player, before: &Lock, signal: &Signal, now_ms: i64) {
+    let Clock { live_since_ms, fleet_is_down, fleet_recovered_at_ms, .. } = player.clock;
+    let fair_from_ms = live_since_ms.map(|since| since + 60_000).max(fleet_recovered_at_ms);
+    let silent_ms = signal.at_ms - before.last_report_at_ms;
+    assert!(signal.at_ms <= now_ms, "{signal:?}");
+    let is_fair = match (signal.alarm, signal.what) {
+        (AlarmType::DeviceOffline, What::Begin(_)) => {
+            let listened = live_since_ms.is_some() && Some(signal.at_ms - 20_000) >= fair_from_ms;
+            listened && !fleet_is_down && silent_ms >= 80_000 && !before.memory.raised.contains(signal.alarm)
+        }
+        (AlarmType::DeviceOffline, What::Worsen(_)) => {
+            live_since_ms.is_some()
+                && Some(signal.at_ms) >= fair_from_ms
+                && !fleet_is_down
+                && silent_ms >= 200_000
+        }
+        (AlarmType::DeviceFlapping, What::Begin(_)) => live_since_ms.is_some() && !fleet_is_down,
+        (AlarmType::DeviceFlapping, What::End) => signal.at_ms >= before.online_since_ms + 600_000,
+        (AlarmType::DeviceOffline, What::End) => before.online || player.lock.as_ref().unwrap().online,
+        _ => false,
+    };
+    assert!(is_fair, "{signal:?} at {now_ms}, {before:?}");
 }
 
 /// A report that is late, or the last one again.
