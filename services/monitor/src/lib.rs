@@ -12,6 +12,7 @@ pub mod signal;
 pub mod record;
 
 pub mod lane;
+pub mod service;
 pub mod store;
 
 pub mod alarm;
@@ -21,4 +22,5 @@ pub mod webhook;
 
 pub mod migrations;
 
+pub mod commands;
 pub mod settings;

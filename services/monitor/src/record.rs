@@ -25,7 +25,7 @@ pub enum Item {
     /// A lock said how it is.
     Report(Reported),
     /// The auditor found something.
-    Finding(Box<FindingRecord>),
+    Finding(FindingRecord),
 }
 
 /// A record of the stream of states.
@@ -71,8 +71,8 @@ fn report(record: &Record) -> Result<Reported, Poison> {
     })
 }
 
-fn finding(record: &Record) -> Result<Box<FindingRecord>, Poison> {
-    let finding: Box<FindingRecord> = parse(record)?;
+fn finding(record: &Record) -> Result<FindingRecord, Poison> {
+    let finding: FindingRecord = parse(record)?;
     time(u64::try_from(finding.at).unwrap_or_default())?;
     Ok(finding)
 }

@@ -13,8 +13,17 @@ use latchline_shared::kit::telemetry::Log;
 use latchline_shared::lock_state::Profiles;
 use serde::Deserialize;
 
+use crate::alarm::{Context, Timing};
+use crate::webhook;
+
 /// The default document.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/monitor.toml");
+
+/// What tokens may allow: to read, to act on alarms, to change what is in effect.
+pub const SCOPES: &[&str] = &["read", "operate", "admin"];
+
+/// The table of changes on their way to the alarm stream.
+pub const OUTBOX: &str = "outbox";
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,10 +43,24 @@ pub struct Settings {
     pub profiles: Profiles,
     /// How long things may stay as they are.
     pub alarms: Alarms,
+    /// Who else hears of alarms.
+    pub webhook: webhook::settings::Settings,
     /// Admin routes and API.
     pub http: Api,
     /// Logs.
     pub log: Log,
+}
+
+impl Settings {
+    /// What applies to all alarms.
+    pub fn context(&self) -> Context {
+        let Alarms { escalate_after, announce_every, expire_after, .. } = self.alarms;
+        Context {
+            outbox: self.streams.alarms.is_some().then(|| OUTBOX.to_owned()),
+            webhook: self.webhook.url.is_some(),
+            timing: Timing { escalate_after, announce_every, expire_after },
+        }
+    }
 }
 
 /// The `[streams]` table: which stream holds what.
@@ -52,6 +75,13 @@ pub struct Streams {
     /// Where every change of an alarm goes.
     #[serde(deserialize_with = "value::optional")]
     pub alarms: Option<String>,
+}
+
+impl Streams {
+    /// Those that are read.
+    pub fn read(&self) -> Vec<String> {
+        std::iter::once(&self.states).chain(&self.findings).cloned().collect()
+    }
 }
 
 /// The `[rules]` table.
@@ -104,6 +134,7 @@ impl Validate for Settings {
         self.postgres.server.problems(problems);
         value::check_readable("rules.file", self.rules.file.as_deref(), problems);
         self.alarms.problems(problems);
+        self.webhook.problems(problems);
         self.http.problems(problems);
         self.log.problems(problems);
     }
