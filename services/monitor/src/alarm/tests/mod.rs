@@ -1,10 +1,16 @@
 //! Against a real server: signals, people and the clock at the same alarms.
 
 mod clock;
+mod crowd;
+mod lives;
 mod people;
+mod plans;
+mod words;
 
 use deadpool_postgres::{Object, Pool};
+use latchline_shared::alarm::{AlarmRecord, AlarmType, Change, Origin, Severity, State};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::act::{ActError, act};
 use super::apply::apply;
@@ -14,8 +20,6 @@ use super::{Alarm, Applied, Context, Event, Timing, store};
 use crate::migrations::tests::{Database, database};
 use crate::rule::load::Rules;
 use crate::signal::{Located, Place, Signal, What};
-use latchline_shared::alarm::{AlarmRecord, AlarmType, Change, Origin, Severity, State};
-use uuid::Uuid;
 
 /// 2026-03-01.
 pub(super) const START_MS: i64 = 1_772_323_200_000;
