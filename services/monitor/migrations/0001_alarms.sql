@@ -82,6 +82,7 @@ create table alarm (
 create unique index alarm_open on alarm (client_id, type) where state <> 'closed';
 create index alarm_newest on alarm (raised_at desc, id desc);
 create index alarm_of_lock on alarm (client_id, raised_at desc, id desc);
+create index alarm_of_type on alarm (type, raised_at desc, id desc);
 create index alarm_open_newest on alarm (raised_at desc, id desc) where state <> 'closed';
 create index alarm_open_kind on alarm (type, severity) where state <> 'closed';
 create index alarm_look_at on alarm (look_at, id) where look_at is not null;

@@ -35,7 +35,7 @@ pub(super) struct Locks {
 
 /// Locks as they are now.
 ///
-/// A page looks at 20,000 locks at most, so with `battery_below`, `online=true` or `pending=false`
+/// A page looks at 10,000 locks at most, so with `battery_below`, `online=true` or `pending=false`
 /// it may have fewer than `limit`, even none, and still a `next`.
 #[utoipa::path(get, path = "/v1/locks", tag = "locks", params(LockParameters),
     responses((status = 200, body = Locks,

@@ -22,7 +22,7 @@ use crate::lock::memory::Memory;
 use crate::rule::load::Rules;
 
 /// Rows that one page looks at: a filter without an index finds little among a million locks.
-pub const SCAN_MAX: i64 = 20_000;
+pub const SCAN_MAX: i64 = 10_000;
 
 const COLUMNS: &str = "client_id, lock_state, lock_state_raw, since, battery, battery_at, version, \
      last_report_at, online, online_since, pending_at, partition, last_offset";

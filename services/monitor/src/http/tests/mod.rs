@@ -3,7 +3,10 @@
 mod access;
 mod acts;
 mod alarms;
+mod locks;
 mod openapi;
+mod plans;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
