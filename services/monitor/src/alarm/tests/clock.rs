@@ -1,7 +1,14 @@
 //! The clock: shelves, escalation, telling again, expiry, what was kept quiet, the fleet.
 
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
 use super::super::silence::{self, Matcher, Name, Silence};
 use super::super::sweep::fleet::{FleetState, fleet_state};
+use super::super::sweep::metrics::Metrics;
+use super::super::sweep::task::Sweeper;
 use super::*;
 
 const LOCK: &str = "lock-1";
@@ -230,4 +237,45 @@ async fn what_is_old_is_removed_and_only_one_sweeps() {
         SweepSettings { context: lab.context.clone(), fleet: Rules::load(None).unwrap().fleet().clone() };
     assert!(sweep(&transaction, &settings, START_MS).await.unwrap().is_ours);
     assert!(!lab.sweep(START_MS).await.is_ours);
+}
+
+#[tokio::test]
+async fn the_sweeper_sweeps_and_counts_and_ends_when_it_should() {
+    let lab = Lab::start().await;
+    lab.apply(vec![begin(AlarmType::LockFault, Severity::Critical, START_MS)]).await;
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::new(registry.sub_registry_with_prefix("monitor")));
+    let fleet = Rules::load(None).unwrap().fleet().clone();
+    let sweeper = || {
+        Sweeper::new(
+            lab.pool.clone(),
+            lab.context.clone(),
+            {
+                let fleet = fleet.clone();
+                move || fleet.clone()
+            },
+            metrics.clone(),
+        )
+    };
+    sweeper().step(START_MS + HOUR_MS).await.unwrap();
+    let text = |registry: &Registry| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    };
+    for line in [
+        "monitor_alarm_open{type=\"lock_fault\",severity=\"critical\"} 1\n",
+        "monitor_alarm_events_total{change=\"escalated\"} 1\n",
+        "monitor_alarm_notifications_total 1\n",
+    ] {
+        assert!(text(&registry).contains(line), "{line}{}", text(&registry));
+    }
+    lab.act(lab.alarms().await[0].id, Act::Clear, START_MS + 2 * HOUR_MS).await.unwrap();
+    sweeper().step(START_MS + 2 * HOUR_MS).await.unwrap();
+    assert!(text(&registry).contains("severity=\"critical\"} 0\n"), "{}", text(&registry));
+    // By the clock on the wall, until it is told to end.
+    let token = CancellationToken::new();
+    let running = tokio::spawn(sweeper().run(token.clone()));
+    token.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -51,3 +51,46 @@ async fn one_comes_again_after_it_was_closed_in_the_same_batch() {
     let states: Vec<State> = lab.alarms().await.iter().map(|alarm| alarm.state).collect();
     assert_eq!(states, [State::Closed, State::Active]);
 }
+
+#[tokio::test]
+async fn what_is_refused_leaves_all_as_it_was() {
+    let lab = Lab::start().await;
+    lab.apply(vec![signal("lock-1", AlarmType::Tamper, What::Begin(MAJOR), START_MS)]).await;
+    let id = lab.alarms().await[0].id;
+    let before = (lab.alarms().await, lab.events().await, lab.records().await);
+    let until_ms = START_MS - 1;
+    for act in
+        [Act::Unacknowledge, Act::Unshelve, Act::Shelve { until_ms }, Act::Expire, Act::End, Act::Escalate]
+    {
+        assert!(lab.act(id, act, START_MS + 1).await.is_err(), "{act:?}");
+    }
+    assert!(before == (lab.alarms().await, lab.events().await, lab.records().await));
+    // Latched: over, and there until somebody has seen it; a clock that is behind makes no disorder.
+    lab.apply(vec![signal("lock-1", AlarmType::Tamper, What::End, START_MS + MINUTE_MS)]).await;
+    let (alarm, event) = lab.act(id, Act::Acknowledge, START_MS).await.unwrap();
+    assert_eq!((alarm.state, event.at_ms), (State::Closed, START_MS + MINUTE_MS));
+    let (alarm, event) = lab.act(id, Act::Comment, START_MS + HOUR_MS).await.unwrap();
+    assert_eq!((alarm.state, event.change, event.no), (State::Closed, Change::Commented, 4));
+}
+
+#[tokio::test]
+async fn what_nobody_publishes_makes_rows_and_nothing_else() {
+    let mut lab = Lab::start().await;
+    lab.context = Context::default();
+    lab.apply(vec![signal("lock-1", AlarmType::Tamper, What::Begin(MAJOR), START_MS)]).await;
+    assert_eq!((lab.events().await.len(), lab.records().await.len()), (1, 0));
+    let alerts = "select count(*) from webhook";
+    assert_eq!(lab.client().await.query_one(alerts, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn the_webhook_gets_what_somebody_should_be_told() {
+    let lab = Lab::start().await;
+    let signal = |what, at_ms| signal("lock-1", AlarmType::LockFault, what, at_ms);
+    lab.apply(vec![signal(What::Begin(MAJOR), START_MS), signal(What::Hold, START_MS + 1)]).await;
+    lab.apply(vec![signal(What::End, START_MS + 2), signal(What::End, START_MS + 3)]).await;
+    let rows = lab.client().await.query("select body from webhook order by seq", &[]).await.unwrap();
+    let statuses: Vec<serde_json::Value> =
+        rows.iter().map(|row| row.get::<_, serde_json::Value>(0)["status"].clone()).collect();
+    assert_eq!(statuses, ["firing", "resolved"]);
+}
