@@ -221,7 +221,7 @@ proptest! {
         steps in prop::collection::vec((0..75_000_i64, 0..12_u8), 1..200),
     ) {
         let rules = bolt::rules("[device_offline]\nsilent_s = 60\nhold_s = 20\nworse_after_s = 200");
-        let mut player = Player::new(rules.clone(), Mode::Plain);
+        let mut player = Player::new(rules, Mode::Plain);
         let (mut at_ms, mut told) = (START_MS, Vec::new());
         for (later_ms, happens) in steps {
             at_ms += later_ms;
