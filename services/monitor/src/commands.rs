@@ -4,8 +4,9 @@ use anyhow::Context;
 use latchline_shared::kit::http::tokens;
 use latchline_shared::kit::run::{Commands, Exit};
 
+use crate::http::SCOPES;
 use crate::migrations::SCHEMA;
-use crate::settings::{SCOPES, Settings};
+use crate::settings::Settings;
 
 /// A command of the binary.
 #[derive(Debug, clap::Subcommand)]

@@ -7,10 +7,11 @@ use anyhow::Context;
 use deadpool_postgres::Pool;
 use latchline_monitor::alarm::sweep::{self, task::Sweeper};
 use latchline_monitor::commands::Command;
+use latchline_monitor::http::{self, SCOPES};
 use latchline_monitor::migrations::{ROLE, SCHEMA};
 use latchline_monitor::rule::live::LiveRules;
 use latchline_monitor::service::{self, Config, Monitor};
-use latchline_monitor::settings::{DEFAULT_TOML, OUTBOX, SCOPES, Settings};
+use latchline_monitor::settings::{DEFAULT_TOML, OUTBOX, Settings};
 use latchline_monitor::webhook;
 use latchline_shared::kit::http::readiness::Readiness;
 use latchline_shared::kit::http::tokens::Tokens;
@@ -59,7 +60,16 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
 
     let tokens = Arc::new(settings.http.tokens(SCOPES)?);
     if let Some(address) = settings.http.server.address {
-        let routes = admin::routes(Arc::new(registry), readiness.clone());
+        let api = http::Api {
+            pool: pool(&settings, "http")?,
+            tokens: Arc::clone(&tokens),
+            context: Arc::new(settings.context()),
+            rules: Arc::clone(&rules),
+            commits: monitor.commits().subscribe(),
+            shutdown: shutdown.token().clone(),
+            limits: settings.api.clone(),
+        };
+        let routes = admin::routes(Arc::new(registry), readiness.clone()).merge(http::routes(api));
         let listener = server::bind(address).await?;
         shutdown.spawn(
             "http",

@@ -14,13 +14,11 @@ use latchline_shared::lock_state::Profiles;
 use serde::Deserialize;
 
 use crate::alarm::{Context, Timing};
+use crate::http::Limits;
 use crate::webhook;
 
 /// The default document.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/monitor.toml");
-
-/// What tokens may allow: to read, to act on alarms, to change what is in effect.
-pub const SCOPES: &[&str] = &["read", "operate", "admin"];
 
 /// The table of changes on their way to the alarm stream.
 pub const OUTBOX: &str = "outbox";
@@ -47,6 +45,8 @@ pub struct Settings {
     pub webhook: webhook::settings::Settings,
     /// Admin routes and API.
     pub http: Api,
+    /// Bounds of the API.
+    pub api: Limits,
     /// Logs.
     pub log: Log,
 }
@@ -136,6 +136,7 @@ impl Validate for Settings {
         self.alarms.problems(problems);
         self.webhook.problems(problems);
         self.http.problems(problems);
+        self.api.problems(problems);
         self.log.problems(problems);
     }
 }
