@@ -28,8 +28,6 @@ use crate::store::battery::Days;
 use crate::store::locks::Row;
 use watch::Watch;
 
-pub use tick::Fleet;
-
 /// Texts of versions that are kept once for all locks; there are few, unless somebody plays.
 const VERSIONS_MAX: usize = 1_000;
 

@@ -2,20 +2,12 @@
 
 use super::watch::Position;
 use super::{Effects, Lane, locate};
+use crate::alarm::sweep::fleet::FleetState;
 use crate::rule::presence::Clock;
 
 /// Most locks that change in one look; further ones do in the next. All that follows from time says
 /// when, so it does not matter when it is noticed.
 const CHANGES_MAX: usize = 20_000;
-
-/// What is known of the fleet: many locks that are silent at once are not told one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fleet {
-    /// Whether its alarm is open, its condition true.
-    pub is_down: bool,
-    /// When that condition was last over.
-    pub recovered_at_ms: Option<i64>,
-}
 
 impl Lane {
     /// Whether it is time for another look at the clock.
@@ -29,14 +21,14 @@ impl Lane {
         now_ms: i64,
         until_ms: i64,
         position: Position,
-        fleet: Fleet,
+        fleet: FleetState,
         effects: &mut Effects,
     ) {
         self.watch.look(now_ms, position);
         self.passed_ms = until_ms;
         let live_since_ms = self.watch.live_since_ms();
         let horizon_ms = if live_since_ms.is_some() { until_ms.max(now_ms) } else { until_ms };
-        let Fleet { is_down: fleet_is_down, recovered_at_ms: fleet_recovered_at_ms } = fleet;
+        let FleetState { is_down: fleet_is_down, recovered_at_ms: fleet_recovered_at_ms } = fleet;
         let clock = Clock { now_ms, live_since_ms, fleet_is_down, fleet_recovered_at_ms };
         for index in 0..self.due_ms.len() {
             if self.due_ms[index] <= horizon_ms {

@@ -22,6 +22,7 @@ use tokio_postgres::Transaction;
 use tracing::{debug, error};
 
 use crate::alarm::apply::apply;
+use crate::alarm::sweep::fleet::fleet_state;
 use crate::alarm::{Applied, Context};
 use crate::lane::watch::Position;
 use crate::lane::{Effects, Lane, Tally};
@@ -111,7 +112,7 @@ impl Monitor {
         position: Position,
         effects: &mut Effects,
     ) -> Result<(), Fault> {
-        let fleet = store::lane::fleet(transaction).await?;
+        let fleet = fleet_state(transaction).await?;
         let grace_ms = i64::try_from(self.config.grace.as_millis()).unwrap_or(i64::MAX);
         let reached_ms = match position {
             Position::End => now_ms,

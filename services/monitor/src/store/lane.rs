@@ -6,7 +6,6 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::{Parameter, failed, optional_ms, time};
-use crate::lane::Fleet;
 
 /// A row of `lane`, but for what its locks come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,9 +47,6 @@ const SAVE: &str = "insert into lane
         updated_at = excluded.updated_at
     where lane.version = $2";
 
-const FLEET: &str = "select condition and state <> 'closed', cleared_at from alarm
-    where client_id = '' and type = 'fleet_connectivity' order by raised_at desc, id desc limit 1";
-
 const FALTER: &str = "update lane set live_since = null, updated_at = now() where partition = $1";
 
 /// What is stored of the lane; of one that never wrote, nothing.
@@ -77,13 +73,6 @@ pub async fn save(transaction: &Transaction<'_>, lane: i32, view: &View) -> Resu
         (&view.lost, Type::INT8),
     ];
     Ok(transaction.execute_typed(SAVE, &parameters).await.map_err(failed)? == 1)
-}
-
-/// What is known of the fleet.
-pub async fn fleet(transaction: &Transaction<'_>) -> Result<Fleet, Fault> {
-    let rows = transaction.query_typed(FLEET, &[]).await.map_err(failed)?;
-    let Some(row) = rows.first() else { return Ok(Fleet::default()) };
-    Ok(Fleet { is_down: row.try_get(0).map_err(failed)?, recovered_at_ms: optional_ms(row, 1)? })
 }
 
 /// The lane does not keep up: what its locks said meanwhile is not known.
