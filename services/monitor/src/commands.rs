@@ -6,6 +6,7 @@ use latchline_shared::kit::run::{Commands, Exit};
 
 use crate::http::SCOPES;
 use crate::migrations::SCHEMA;
+use crate::rebuild;
 use crate::settings::Settings;
 
 /// A command of the binary.
@@ -20,6 +21,8 @@ pub enum Command {
         /// read, operate, admin; several separated by commas
         scopes: String,
     },
+    /// Replay the streams into a shadow schema, and prove that the result equals the live tables.
+    Rebuild(rebuild::RebuildArguments),
 }
 
 impl Commands<Settings> for Command {
@@ -34,6 +37,7 @@ impl Commands<Settings> for Command {
                 let token = tokens::generate(&name, &scopes, SCOPES)?;
                 say(&mut out, &format!("{}\n{}\n", token.secret, token.line))
             }
+            Self::Rebuild(arguments) => rebuild::cli(&arguments, &settings, &mut out).await,
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod query;
 pub mod webhook;
 
 pub mod migrations;
+pub mod rebuild;
 
 pub mod commands;
 pub mod settings;

@@ -11,6 +11,7 @@ use latchline_shared::kit::outbox::Message;
 use serde_json::{Value, json};
 
 use super::lifecycle::{self, Act, By, Illegal, Raise};
+use super::replay::Written;
 use super::silence::Silence;
 use super::suppression::{self, Suppressed};
 use super::{Alarm, Applied, Context, Event, MONITOR, announce, schedule};
@@ -22,6 +23,8 @@ pub struct Desk<'a> {
     pub(super) context: &'a Context,
     silences: Vec<Silence>,
     is_fleet_down: bool,
+    /// In a rebuild: what was written down says why nobody should be told.
+    written: Option<&'a Written>,
     /// In the order in which they came.
     pub(super) rows: Vec<Entry>,
     /// Where the open ones are.
@@ -50,6 +53,7 @@ impl<'a> Desk<'a> {
             context,
             silences,
             is_fleet_down,
+            written: None,
             rows: Vec::with_capacity(open.len()),
             open: BTreeMap::new(),
             events: Vec::new(),
@@ -61,6 +65,11 @@ impl<'a> Desk<'a> {
             desk.put(alarm, false);
         }
         desk
+    }
+
+    /// For what happened once already, as it was written down.
+    pub(super) fn repeating(context: &'a Context, open: Vec<Alarm>, written: &'a Written) -> Self {
+        Self { written: Some(written), ..Self::new(context, open, Vec::new(), false) }
     }
 
     /// What was done.
@@ -132,6 +141,9 @@ impl<'a> Desk<'a> {
 
     /// Why nobody should be told of this alarm.
     pub(super) fn why_not_told(&self, alarm: &Alarm, at_ms: i64) -> Option<Suppressed> {
+        if let Some(written) = self.written {
+            return written.suppressed(alarm);
+        }
         let of_lock = self.open.get(&alarm.client_id);
         let holds = |other: AlarmType| {
             of_lock

@@ -3,7 +3,8 @@
 //! [`lifecycle`] decides, pure: one row and one act give the changed row and an event. [`suppression`]
 //! says why nobody should be told. [`desk`] holds the open alarms of some locks in memory and applies
 //! what comes to them in order; [`store`] loads and writes them in bulk. Three ways lead there:
-//! [`apply`] for the signals of a lane, [`act`] for people, [`sweep`] for the clock.
+//! [`apply`] for the signals of a lane, [`act`] for people, [`sweep`] for the clock. [`replay`] goes all
+//! of them once more.
 //!
 //! Invariants: one open alarm for each lock and type; its events are numbered without gap and ordered
 //! in time; row, event and the records that tell of it are written in one transaction; nothing here
@@ -15,6 +16,7 @@ pub mod apply;
 pub mod desk;
 pub mod id;
 pub mod lifecycle;
+pub mod replay;
 pub mod schedule;
 pub mod silence;
 pub mod store;

@@ -41,7 +41,7 @@ const SAVE: &str = "insert into lane
         (partition, version, evaluated_at, live_since, last_report_at, locks, offline, lost, updated_at)
     values ($1, $2 + 1, $3, $4, $5, $6, $7, $8, now())
     on conflict (partition) do update set
-        version = excluded.version, evaluated_at = excluded.evaluated_at,
+        version = excluded.version, evaluated_at = greatest(lane.evaluated_at, excluded.evaluated_at),
         live_since = excluded.live_since, last_report_at = excluded.last_report_at,
         locks = excluded.locks, offline = excluded.offline, lost = excluded.lost,
         updated_at = excluded.updated_at
