@@ -50,10 +50,19 @@ impl Feed {
 
     /// Sends a record; waits while the producer is full.
     pub fn send(&self, stream: &str, unsent: &Unsent) -> anyhow::Result<()> {
+        self.send_as(stream, unsent, "false")
+    }
+
+    /// As [`Feed::send`], of a message that the publisher sent again.
+    pub fn send_again(&self, stream: &str, unsent: &Unsent) -> anyhow::Result<()> {
+        self.send_as(stream, unsent, "true")
+    }
+
+    fn send_as(&self, stream: &str, unsent: &Unsent, dup: &str) -> anyhow::Result<()> {
         let mid = format!("{:032x}", unsent.mid);
         let headers = OwnedHeaders::new()
             .insert(Header { key: header::MID, value: Some(&mid) })
-            .insert(Header { key: header::DUP, value: Some("false") });
+            .insert(Header { key: header::DUP, value: Some(dup) });
         let mut record =
             BaseRecord::<str, [u8]>::to(stream).key(&unsent.key).payload(&unsent.value).headers(headers);
         loop {

@@ -123,7 +123,10 @@ impl Kafka {
     /// Creates a stream; that it is there already is not an error.
     pub async fn create_stream(&self, stream: &str, partitions: i32) -> anyhow::Result<()> {
         match self {
-            Self::Development(development) => development.create_topic(stream, partitions),
+            Self::Development(development) => match development.create_topic(stream, partitions) {
+                Err(error) if format!("{error:#}").contains("TopicAlreadyExists") => Ok(()),
+                result => result,
+            },
             Self::Apache(_) | Self::External(_) => create_stream(&self.bootstrap(), stream, partitions).await,
         }
     }

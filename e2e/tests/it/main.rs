@@ -8,6 +8,7 @@ mod kafka;
 mod sender;
 mod support;
 
+mod alarms;
 mod attack;
 mod audit;
 mod commands;
