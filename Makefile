@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test check bench fuzz bench-history
+.PHONY: help demo test check bench fuzz bench-history bench-watch
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ bench: ## memory, CPU time and delays of the broker, few and many locks, mosquit
 
 bench-history: ## what the auditor takes in, and how fast it answers at ten million rows; 10 minutes
 	@scripts/bench-history.sh
+
+bench-watch: ## the monitor under 20,000 reports a second of a million locks; 5 minutes
+	@scripts/bench-watch.sh
 
 fuzz: ## each fuzz target for FUZZ_S seconds (60)
 	@scripts/fuzz.sh

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
-use latchline_e2e::bench::history;
+use latchline_e2e::bench::{history, watch};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
 use latchline_e2e::bench::target::Surroundings;
@@ -45,6 +45,15 @@ enum Action {
         #[command(flatten)]
         key: Key,
     },
+    /// Measure the monitor under the reports of a whole fleet
+    Watch {
+        /// Little of everything, to see that it works
+        #[arg(long)]
+        small: bool,
+        /// Write the JSON to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Measure the auditor: how fast it takes events in, and how fast it answers
     History {
         /// Little of everything, to see that it works
@@ -62,6 +71,10 @@ async fn main() -> anyhow::Result<()> {
         Some(Action::Hold { order, key }) => hold(order, &key).await,
         Some(Action::History { small }) => tokio::select! {
             outcome = measure_history(small) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+        Some(Action::Watch { small, json }) => tokio::select! {
+            outcome = measure_watch(small, json) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
         },
         None => tokio::select! {
@@ -97,4 +110,13 @@ async fn measure_history(small: bool) -> anyhow::Result<()> {
     let plan = if small { history::Plan::small() } else { history::Plan::full() };
     println!("{}", history::measure(Choice::of_environment()?, plan, |part| println!("{part}")).await?);
     Ok(())
+}
+
+async fn measure_watch(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+    let plan = if small { watch::Plan::small() } else { watch::Plan::full() };
+    let watch = watch::measure(plan).await?;
+    println!("{watch}");
+    let Some(path) = json else { return Ok(()) };
+    std::fs::write(&path, serde_json::to_string_pretty(&watch)?)
+        .with_context(|| format!("write {}", path.display()))
 }
