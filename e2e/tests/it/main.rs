@@ -14,6 +14,7 @@ mod audit;
 mod commands;
 mod crash;
 mod demo;
+mod fleet;
 mod order;
 mod outage;
 mod reference_samples;

@@ -93,7 +93,7 @@ pub async fn measure(plan: Plan) -> anyhow::Result<Watch> {
     // A server that waits for its disk, as in production.
     let start = move || DevelopmentPostgres::start_in(&data, free_port()?);
     let postgres = tokio::task::spawn_blocking(start).await??;
-    let monitor = Monitor::start_on(postgres, &kafka, &[("streams.findings", "")]).await?;
+    let monitor = Monitor::start_on(postgres, &kafka, "", &[("streams.findings", "")]).await?;
     let client = monitor.connect().await?;
 
     let reporters = Reporters::start(&kafka.bootstrap(), plan.locks, plan.per_second)?;

@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use latchline_shared::kit::clock;
-use latchline_shared::message::Qos;
-use latchline_shared::record::{Publish, write_publish};
 
-use crate::feed::{Feed, Unsent};
-use crate::stack::{STATES, state_topic};
+use crate::feed::{Feed, Report, Unsent};
+use crate::stack::STATES;
 
 /// One report in so many is of a fault. No divisor of a round, so that it is not always the same
 /// locks.
@@ -104,23 +102,13 @@ fn pace(feed: &Feed, locks: u64, per_second: f64, stop: &AtomicBool, tally: &Tal
 }
 
 fn report(number: u64, n: u64, is_fault: bool) -> Unsent {
-    let lock = lock(number);
-    // As batteries are: different, and hardly different from one round to the next.
-    let battery = 300 + number % 700;
-    let (whole, tenth, state) = (battery / 10, battery % 10, if is_fault { 2 } else { 0 });
-    let payload = format!(
-        r#"{{"process_id":"{number:016}","action":"report","battery":{whole}.{tenth},"lock_state":{state},"version":1.1,"client_id":"{lock}"}}"#
-    );
-    let mut value = Vec::with_capacity(512);
-    let publish = Publish {
-        publisher: &lock,
-        username: "",
-        topic: &state_topic(&lock),
-        payload: payload.as_bytes(),
-        qos: Qos::AtLeastOnce,
-        node: "latchline@127.0.0.1",
-        ts: clock::unix_ms(),
+    let (lock, process_id) = (lock(number), format!("{number:016}"));
+    let report = Report {
+        // As batteries are: different, and hardly different from one round to the next.
+        battery: 30.0 + (number % 700) as f32 / 10.0,
+        lock_state: if is_fault { 2 } else { 0 },
+        process_id: &process_id,
+        ..Report::of(&lock, clock::unix_ms())
     };
-    write_publish(&mut value, &publish);
-    Unsent { key: lock, value, mid: u128::from(n) }
+    Unsent { mid: u128::from(n), ..report.record() }
 }
