@@ -8,10 +8,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
-use latchline_e2e::bench::{history, watch};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
 use latchline_e2e::bench::target::Surroundings;
+use latchline_e2e::bench::{history, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
 
 /// Measures the broker: memory, CPU time, delays, storms

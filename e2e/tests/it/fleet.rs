@@ -42,10 +42,8 @@ async fn a_broker_that_stops_is_one_alarm() {
     eventually(LONG, "all locks are known", async || count(&client, online).await == LOCKS).await;
     let watched = "select count(*) from lane where locks > 0 and live_since < evaluated_at - interval '4 s'";
     let lanes = "select count(*) from lane where locks > 0";
-    eventually(LONG, "silence counts", async || {
-        count(&client, watched).await == count(&client, lanes).await
-    })
-    .await;
+    eventually(LONG, "silence counts", async || count(&client, watched).await == count(&client, lanes).await)
+        .await;
 
     stack.broker.kill().unwrap();
     let offline = "select count(*) from lock_current where not online";

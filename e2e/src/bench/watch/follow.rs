@@ -19,13 +19,13 @@ const BEHIND_EVERY: Duration = Duration::from_secs(1);
 const ALARMS_OF: &str = "60 s";
 
 /// Reports whose effect is stored.
-pub async fn stored(client: &Client) -> anyhow::Result<u64> {
+pub(super) async fn stored(client: &Client) -> anyhow::Result<u64> {
     let sum = "select coalesce(sum(next_offset), 0)::bigint from monitor.consumer_offset where stream = $1";
     Ok(u64::try_from(client.query_one(sum, &[&STATES]).await?.get::<_, i64>(0))?)
 }
 
 /// What was seen so far.
-pub struct Follow {
+pub(super) struct Follow {
     seen: HashSet<uuid::Uuid>,
     alarms_us: Histogram<u64>,
     behind_s: Vec<f64>,
@@ -34,7 +34,7 @@ pub struct Follow {
 
 impl Follow {
     /// From now on.
-    pub async fn begin(client: &Client) -> anyhow::Result<Self> {
+    pub(super) async fn begin(client: &Client) -> anyhow::Result<Self> {
         let mut follow = Self {
             seen: HashSet::new(),
             alarms_us: delays()?,
@@ -48,7 +48,7 @@ impl Follow {
     }
 
     /// Looks for new alarms, and each second at the lanes.
-    pub async fn look(&mut self, client: &Client) -> anyhow::Result<()> {
+    pub(super) async fn look(&mut self, client: &Client) -> anyhow::Result<()> {
         let query = format!(
             "select id, raised_at from monitor.alarm
              where type = 'lock_fault' and raised_at > now() - interval '{ALARMS_OF}'"
@@ -75,13 +75,13 @@ impl Follow {
     }
 
     /// Median and worst, in seconds.
-    pub fn behind(&self) -> anyhow::Result<(f64, f64)> {
+    pub(super) fn behind(&self) -> anyhow::Result<(f64, f64)> {
         let spread = Spread::of(self.behind_s.iter().copied()).context("too short to measure")?;
         Ok((spread.median, spread.high))
     }
 
     /// From reports of faults to their alarms.
-    pub fn alarms(&self) -> Delays {
+    pub(super) fn alarms(&self) -> Delays {
         Delays::of(&self.alarms_us)
     }
 }
