@@ -22,7 +22,7 @@ use crate::bench::meter::memory_bytes;
 use crate::bench::report::Machine;
 use crate::kafka::{Choice, Kafka};
 use crate::process::{self, free_port};
-use crate::stack::STATES;
+use crate::stack::{ALARMS, STATES};
 use crate::stack::monitor::Monitor;
 use follow::Follow;
 use reporters::Reporters;
@@ -87,7 +87,9 @@ pub struct Watch {
 pub async fn measure(plan: Plan) -> anyhow::Result<Watch> {
     let machine = Machine::this()?;
     let kafka = Kafka::start(Choice::Development).await?;
-    kafka.create_stream(STATES, PARTITIONS).await?;
+    for stream in [STATES, ALARMS] {
+        kafka.create_stream(stream, PARTITIONS).await?;
+    }
     let folder = tempfile::Builder::new().prefix("latchline-watch-").tempdir()?;
     let data = folder.path().join("postgres");
     // A server that waits for its disk, as in production.
