@@ -15,10 +15,14 @@ use crate::lock::{Outcome, Seen};
 use crate::record::{Item, Reported};
 use crate::rule::finding::{Finding, of_finding};
 use crate::rule::forecast::forecast;
+use crate::rule::result::hash;
 use crate::signal::Place;
 use crate::store::battery::{Series, day_of};
 
 const HOUR_MS: i64 = 3_600_000;
+/// Each lock has its own delay within this time: else all would write their hours in the minute after
+/// the hour.
+const HOURS_WITHIN_MS: u64 = 50 * 60_000;
 
 impl Lane {
     /// Whose batteries may be looked at in this batch, each with the first day (since 1970) that
@@ -104,11 +108,12 @@ impl Lane {
         }
     }
 
-    /// Keeps the hour that is over, and foretells once a day.
+    /// Keeps hours that are over, and foretells once a day.
     fn battery(&mut self, index: usize, at_ms: i64, series: &HashMap<Box<str>, Series>) {
         let entry = &mut self.locks[index];
         let rules = self.rules.of(&entry.id);
-        if let Some(Hour { day, hour, tenths }) = entry.lock.take_hour() {
+        let delay_ms = (hash(&entry.id) % HOURS_WITHIN_MS) as i64;
+        while let Some(Hour { day, hour, tenths }) = entry.lock.take_hour(at_ms, delay_ms) {
             let hours = self.days.entry((Arc::clone(&entry.id), day)).or_default();
             hours[usize::from(hour) % hours.len()] = Some(i16::try_from(tenths).unwrap_or(i16::MAX));
         }

@@ -100,9 +100,9 @@ pub struct Rare {
     /// The last fall of the battery: its reading is what counts, not what was before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fall: Option<Fall>,
-    /// A finished hour that nobody has taken yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hour: Option<Hour>,
+    /// Finished hours that nobody has taken yet, from old to new.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<Hour>,
 }
 
 /// The battery after it fell.
@@ -123,6 +123,13 @@ pub struct Hour {
     pub hour: u8,
     /// Median, in tenths of a percent.
     pub tenths: u16,
+}
+
+impl Hour {
+    /// When it was over.
+    pub fn end_ms(&self) -> i64 {
+        (i64::from(self.day) * 24 + i64::from(self.hour) + 1) * 3_600_000
+    }
 }
 
 impl Memory {
@@ -209,45 +216,26 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use latchline_shared::alarm::AlarmType;
-
-    use super::*;
-    use crate::lock::Lock;
-
-    fn written(memory: &Memory) -> String {
-        let mut json = Vec::new();
-        memory.write(&mut json);
-        assert_eq!(Memory::read(&json).unwrap(), *memory);
-        String::from_utf8(json).unwrap()
-    }
-
-    #[test]
-    fn what_is_as_at_first_is_not_written() {
-        assert_eq!(written(&Memory::default()), "{}");
-    }
-
-    #[test]
-    fn names_are_short_and_can_be_read() {
-        let mut memory = Memory { process: u64::MAX, open: Since::at(-5), low: 2, ..Memory::default() };
-        memory.raised.insert(AlarmType::Tamper);
-        memory.rare_mut().edges = vec![1, 2];
-        let expected = r#"{"raised":["tamper"],"open":-5,"process":18446744073709551615,"rare":{"edges":[1,2]},"low":2}"#;
-        assert_eq!(written(&memory), expected);
-    }
-
-    #[test]
-    fn what_is_not_rare_any_more_takes_no_memory() {
-        let mut memory = Memory::default();
-        memory.rare_mut().edges = vec![1];
-        memory.drop_empty_rare();
-        assert!(memory.rare.is_some());
-        memory.rare_mut().edges.clear();
-        memory.drop_empty_rare();
-        assert!(memory.rare.is_none());
-    }
+    use super::{Hour, Rare};
+    use crate::lock::{Lock, Seen};
 
     #[test]
     fn a_million_fit() {
         assert!(size_of::<Lock>() <= 200, "{}", size_of::<Lock>());
+    }
+
+    #[test]
+    fn hours_wait_until_they_are_taken() {
+        const HOUR_MS: i64 = 3_600_000;
+        let mut lock = Lock::new(&Seen { at_ms: 0, offset: 0, dup: false, payload_hash: 0 });
+        let [first, second] = [1, 2].map(|hour| Hour { day: 1, hour, tenths: 500 });
+        lock.memory.rare = Some(Box::new(Rare { hours: vec![first, second], ..Rare::default() }));
+        let end_ms = 26 * HOUR_MS;
+        assert_eq!(first.end_ms(), end_ms);
+        assert_eq!(lock.take_hour(end_ms + 4, 5), None);
+        assert_eq!(lock.take_hour(end_ms + 5, 5), Some(first));
+        assert_eq!(lock.take_hour(end_ms + HOUR_MS, 5), None);
+        assert_eq!(lock.take_hour(end_ms + 2 * HOUR_MS, 5), Some(second));
+        assert_eq!((lock.take_hour(i64::MAX, 5), lock.memory.rare), (None, None));
     }
 }

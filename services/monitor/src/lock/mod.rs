@@ -167,11 +167,14 @@ impl Lock {
         unknown
     }
 
-    /// The median of an hour that is over, once. To be asked for after each report.
-    pub fn take_hour(&mut self) -> Option<Hour> {
-        let hour = self.memory.rare.as_mut()?.hour.take();
+    /// The median of an hour that has been over for so long, once. To be asked for after each report,
+    /// until there is none.
+    pub fn take_hour(&mut self, at_ms: i64, delay_ms: i64) -> Option<Hour> {
+        let hours = &mut self.memory.rare.as_mut()?.hours;
+        hours.first().filter(|hour| hour.end_ms().saturating_add(delay_ms) <= at_ms)?;
+        let hour = hours.remove(0);
         self.memory.drop_empty_rare();
-        hour
+        Some(hour)
     }
 
     /// Whether the report may change anything.

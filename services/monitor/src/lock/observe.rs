@@ -128,14 +128,14 @@ impl Lock {
         Self::tell(&mut memory.raised, rules, at_ms, signals).occur(AlarmType::BatteryDrop, value);
     }
 
-    /// A finished hour waits until it is taken.
+    /// A finished hour waits until it is taken; one whose lock was silent may meet the next.
     fn close_hour(&mut self, at_ms: i64) {
         if !self.memory.measured {
             return;
         }
         if let Some(hour) = self.memory.readings.finished(at_ms) {
             self.memory.measured = false;
-            self.memory.rare_mut().hour = Some(hour);
+            self.memory.rare_mut().hours.push(hour);
         }
     }
 

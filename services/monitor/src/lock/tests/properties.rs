@@ -208,7 +208,7 @@ proptest! {
             let lock = lock.get_or_insert_with(|| Lock::new(&seen));
             lock.report(rules, reading, &report, &seen, signals);
             lock.is_forecast_due(rules, "", *at_ms);
-            lock.take_hour();
+            lock.take_hour(*at_ms, 0);
             lock.pass(rules, *at_ms, signals);
             lock.next_at_ms(rules);
             *lock = restarted(lock);

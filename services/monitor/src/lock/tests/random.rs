@@ -44,7 +44,7 @@ fn drain(
         // One decimal, as locks report it.
         report.battery = Some(((battery(minute) * 10.0).round() / 10.0) as f32);
         lock.report(rules.of(""), reading, &report, &seen, &mut signals);
-        if let Some(hour) = lock.take_hour() {
+        while let Some(hour) = lock.take_hour(seen.at_ms, 0) {
             medians.push((i64::from(hour.day) * 24 + i64::from(hour.hour), f32::from(hour.tenths) / 10.0));
         }
     }
