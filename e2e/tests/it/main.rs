@@ -17,5 +17,6 @@ mod demo;
 mod fleet;
 mod order;
 mod outage;
+mod rebuild;
 mod reference_samples;
 mod tools;

@@ -82,9 +82,7 @@ impl Report {
         }
         let verdict = match self.is_equal() {
             true => "the rebuilt tables equal the live ones",
-            false => {
-                "the rebuilt tables are DIFFERENT from the live ones (as are rules or profiles, if they were changed)"
-            }
+            false => "the rebuilt tables are DIFFERENT from the live ones",
         };
         writeln!(out, "{verdict}")
     }

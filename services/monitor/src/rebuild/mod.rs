@@ -87,7 +87,11 @@ pub async fn rebuild(
     let mut shadow = Shadow::make(&owner, schema).await?;
     let snapshot = shadow.snapshot(&settings.streams.read()).await?;
     let total: i64 = snapshot.targets.values().sum();
-    writeln!(out, "to replay: up to {total} records of {} partitions", snapshot.targets.len())?;
+    let partitions = snapshot.targets.len();
+    writeln!(
+        out,
+        "to replay: up to {total} records of {partitions} partitions, with the present thresholds and profiles"
+    )?;
 
     let lanes = postgres.pool_in("latchline-monitor rebuild lanes", Some(ROLE), schema)?;
     let replay = Arc::new(Replay::new(settings, snapshot.targets.clone())?);
