@@ -22,8 +22,8 @@ use crate::bench::meter::memory_bytes;
 use crate::bench::report::Machine;
 use crate::kafka::{Choice, Kafka};
 use crate::process::{self, free_port};
-use crate::stack::{ALARMS, STATES};
 use crate::stack::monitor::Monitor;
+use crate::stack::{ALARMS, STATES};
 use follow::Follow;
 use reporters::Reporters;
 
