@@ -32,9 +32,9 @@ const LONG: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_stops_is_one_alarm() {
     let mut stack = Stack::start(support::development().await).await.unwrap();
-    let monitor =
+    let started =
         Monitor::start(&stack.kafka, RULES, &[("alarms.grace_ms", "500"), ("streams.findings", "")]).await;
-    let monitor = monitor.unwrap();
+    let mut monitor = started.unwrap();
     let client = monitor.connect().await.unwrap();
     let mut alarms = stack.reader(&[ALARMS]).await.unwrap();
     let _locks = start_locks(&stack);
@@ -69,6 +69,7 @@ async fn a_broker_that_stops_is_one_alarm() {
     let records = alarms.read_until(LONG, |records| records.iter().any(is_last)).await.unwrap();
     let notifications = records.iter().filter(|record| told(record).1).count();
     assert!((1..=3).contains(&notifications), "{records:?}");
+    monitor.monitor.stop().await.unwrap();
     stack.finish().await.unwrap();
 }
 
