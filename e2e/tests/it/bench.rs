@@ -11,6 +11,7 @@ use latchline_e2e::bench::publishers::Publishers;
 use latchline_e2e::bench::report::{Part, Report, measure};
 use latchline_e2e::bench::storm::Event;
 use latchline_e2e::bench::target::{Kind, Surroundings, Target, mosquitto};
+use latchline_e2e::bench::watch;
 use latchline_e2e::kafka::{Choice, Kafka};
 use latchline_e2e::random;
 use latchline_shared::keys::MasterKey;
@@ -129,4 +130,12 @@ async fn a_lock_that_is_refused_is_an_error() {
     let error = lock::open(target.address(), &stranger, 0, Session::Clean).await.unwrap_err();
     assert!(format!("{error:#}").contains("connect"), "{error:#}");
     target.finish().unwrap();
+}
+
+#[tokio::test]
+async fn a_fleet_is_watched() {
+    let watch = watch::measure(watch::Plan::small()).await.unwrap();
+    assert!(watch.per_second > 100.0 && watch.memory_bytes > 1_000_000, "{watch:?}");
+    assert!(watch.alarms.count > 0 && watch.alarms.p50_ms > 0.0, "{watch:?}");
+    assert!(watch.monitor_cpu_us > 0.0 && watch.postgres_cpu_us > 0.0, "{watch:?}");
 }
