@@ -374,3 +374,19 @@ async fn a_schema_of_somebody_else_is_not_touched() {
     assert!(refused.contains("another rebuild is at work"), "{refused}");
     drop(shadow);
 }
+
+#[tokio::test]
+async fn what_kafka_has_deleted_is_told() {
+    let app = App::start().await;
+    let records = day(app.now_ms() - 6 * HOUR_MS);
+    for _ in 0..20 {
+        app.publish(STATES, &records).await;
+    }
+    app.has_read(20 * records.len() as i64).await;
+    let report = app.rebuild(false).await;
+    let told = |note: &String| {
+        note.starts_with("message_state: partition ") && note.ends_with("older records are gone")
+    };
+    assert!(report.notes.iter().any(told), "{report:#?}");
+    app.stop().await;
+}
