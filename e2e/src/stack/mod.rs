@@ -7,6 +7,7 @@ pub mod log;
 pub mod monitor;
 pub mod program;
 pub mod secrets;
+pub mod service;
 
 use std::net::SocketAddr;
 use std::path::Path;

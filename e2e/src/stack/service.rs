@@ -1,0 +1,143 @@
+//! A service with a Postgres of its own: what the auditor and the monitor have in common.
+//!
+//! Each has its program beside it, declared first, so that the program ends before its Postgres.
+//! The service is asked at the address of its settings, so these name a port (never 0).
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use latchline_shared::keys::SecretHash;
+use latchline_shared::kit::postgres::development::DevelopmentPostgres;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, NoTls};
+
+use crate::kafka::Kafka;
+use crate::process::free_port;
+use crate::random;
+use crate::stack::program::{Name, Program};
+
+/// What a service opens.
+pub const LISTENERS: [&str; 1] = ["http"];
+/// Longest wait for an assignment on a busy machine.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The database that it uses.
+const DATABASE: &str = "postgres";
+const ADDRESS: &str = "http.address";
+
+/// All of a service but its program.
+pub struct Service {
+    /// Its Postgres.
+    pub postgres: DevelopmentPostgres,
+    /// Bearer token that may do everything.
+    pub token: String,
+    name: Name,
+    /// The last one of a key wins.
+    settings: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+/// Starts a Postgres.
+pub(super) async fn postgres() -> anyhow::Result<DevelopmentPostgres> {
+    // Starting a server blocks.
+    tokio::task::spawn_blocking(DevelopmentPostgres::start).await?
+}
+
+impl Service {
+    /// The settings that all services have; `scopes` are all that a token may have.
+    pub(super) fn new(
+        name: Name,
+        scopes: &str,
+        postgres: DevelopmentPostgres,
+        kafka: &Kafka,
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("latchline-service-").tempdir()?;
+        let token = random::secret()?;
+        let tokens = folder.path().join("tokens");
+        let hash = SecretHash::of(token.as_bytes());
+        std::fs::write(&tokens, format!("token tests {hash} {scopes}\n")).context("write tokens")?;
+        let settings = [
+            (ADDRESS, format!("127.0.0.1:{}", free_port()?)),
+            ("http.tokens_file", tokens.display().to_string()),
+            ("consumer.kafka.servers", kafka.bootstrap()),
+            // New data does not wake a waiting fetch of the development Kafka.
+            ("consumer.kafka.properties", r#"{ "fetch.wait.max.ms" = "10" }"#.to_owned()),
+            ("postgres.url", postgres.settings(DATABASE).url.expose_secret().to_owned()),
+            ("postgres.password_file", postgres.password_file().display().to_string()),
+        ];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
+        Ok(Self { postgres, token, name, settings, folder })
+    }
+
+    /// Adds settings, which win over those before.
+    pub(super) fn set(&mut self, settings: &[(&str, &str)]) {
+        self.settings.extend(owned(settings));
+    }
+
+    /// The program with these settings, not started.
+    pub(super) fn program(&self) -> Program {
+        program(self.name, &self.settings)
+    }
+
+    /// Another instance, not started, with a port of its own, and else the same settings but for
+    /// `further` ones.
+    pub fn another(&self, further: &[(&str, &str)]) -> anyhow::Result<Program> {
+        let mut settings = self.settings.clone();
+        settings.push((ADDRESS.to_owned(), format!("127.0.0.1:{}", free_port()?)));
+        settings.extend(owned(further));
+        Ok(program(self.name, &settings))
+    }
+
+    /// Waits until it reads.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + READY_DEADLINE;
+        loop {
+            let answer = self.get("/readyz").await?;
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "not ready after {READY_DEADLINE:?}: {}", answer.text().await?);
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// A folder that goes away with the service.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Connects to the database as its owner, a superuser.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        let config = self.postgres.settings(DATABASE).client_config("tests")?;
+        let (client, connection) = config.connect(NoTls).await.context("connect to postgres")?;
+        // Ends with the client.
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Asks the service's API, with the token.
+    pub async fn get(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let address = self.settings.iter().rfind(|(key, _)| key == ADDRESS);
+        let (_, address) = address.context("a service without an address")?;
+        let url = format!("http://{address}{path}");
+        let request = reqwest::Client::new().get(&url).bearer_auth(&self.token);
+        request.send().await.with_context(|| format!("GET {path}"))
+    }
+
+    /// As [`Service::get`], for a good answer in JSON.
+    pub async fn json(&self, path: &str) -> anyhow::Result<serde_json::Value> {
+        let response = self.get(path).await?.error_for_status()?;
+        response.json().await.with_context(|| format!("answer to {path}"))
+    }
+}
+
+fn owned(settings: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+}
+
+fn program(name: Name, settings: &[(String, String)]) -> Program {
+    Program::new(name, settings.iter().map(|(key, value)| (key.as_str(), value.clone())))
+}
