@@ -91,7 +91,8 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     let fleet = move || rules.current().fleet().clone();
     let sweeper = Sweeper::new(pool(&settings, "sweep")?, settings.context(), fleet, counted);
-    shutdown.spawn("sweep", sweeper.run(shutdown.token().clone()));
+    let swept = readiness.condition("sweep", "postgres: alarms are not yet looked at");
+    shutdown.spawn("sweep", sweeper.run(shutdown.token().clone(), swept));
     let reader = Reader {
         settings: settings.consumer.clone(),
         name: "monitor",

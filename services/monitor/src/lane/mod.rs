@@ -25,6 +25,7 @@ use crate::rule::threshold::RuleSet;
 use crate::signal::{Located, Place, Signal};
 use crate::store;
 use crate::store::battery::Days;
+use crate::store::lane::Findings;
 use crate::store::locks::Row;
 use watch::Watch;
 
@@ -41,6 +42,8 @@ pub struct Lane {
     version: i64,
     /// The newest report.
     newest_ms: Option<i64>,
+    /// What was found last: the auditor may publish it twice.
+    findings: Findings,
     /// Up to when delays have ended.
     passed_ms: i64,
     watch: Watch,
@@ -94,6 +97,8 @@ pub struct Tally {
     pub mismatched: u64,
     /// What the auditor found.
     pub findings: u64,
+    /// What it had published before.
+    pub known_findings: u64,
     /// Its words that are not known.
     pub unknown_words: u64,
 }
@@ -106,6 +111,7 @@ impl Lane {
             stream,
             version: known.version,
             newest_ms: known.last_report_at_ms,
+            findings: known.findings,
             passed_ms: 0,
             watch: Watch::default(),
             rules,
@@ -213,6 +219,7 @@ impl Lane {
             locks: count(self.locks.len()),
             offline: count(self.offline),
             lost: count(self.silent.iter().filter(is_lost).count()),
+            findings: self.findings.clone(),
         }
     }
 

@@ -134,6 +134,13 @@ impl Lane {
     }
 
     fn finding(&mut self, place: &Place, record: &FindingRecord, effects: &mut Effects) {
+        let last = self.findings.entry(record.chain_id).or_insert((i64::MIN, i64::MIN));
+        // A history that began anew numbers its findings anew, but its time goes on.
+        if record.seq <= last.0 && record.at <= last.1 {
+            effects.tally.known_findings += 1;
+            return;
+        }
+        *last = (record.seq, record.at.max(last.1));
         let id = bounded(&record.client_id);
         let value = value(record);
         let finding = Finding {

@@ -7,6 +7,9 @@
 const BREAK_MAX_MS: i64 = 120_000;
 /// A lane that still reads has caught up if its newest record is not older.
 const CAUGHT_UP_MS: i64 = 60_000;
+/// The end of a stream is told with the time at which it was seen, and waits behind a transaction for
+/// as long as one may take.
+const TOLD_LATE_MAX_MS: i64 = 60_000;
 /// A lane that reads all the time looks at its clock so often.
 const TICK_MS: i64 = 1_000;
 
@@ -34,6 +37,11 @@ impl Watch {
 
     /// Looks at the clock.
     pub fn look(&mut self, now_ms: i64, position: Position) {
+        let since_ms = self.evaluated_at_ms.map(|at_ms| now_ms - at_ms);
+        if position == Position::End && since_ms.is_some_and(|ms| (-TOLD_LATE_MAX_MS..0).contains(&ms)) {
+            // Somebody has looked since; no clock went back.
+            return;
+        }
         let is_caught_up = match position {
             Position::End => true,
             Position::Before(newest_ms) => newest_ms.is_some_and(|at_ms| now_ms - at_ms < CAUGHT_UP_MS),
@@ -84,7 +92,14 @@ mod tests {
         check(&[(1_000, Position::End), (1_001, at(900)), (1_002, Position::End)], Some(1_002));
         check(&[(1_000, Position::End), (1_120, Position::End)], Some(1_000));
         check(&[(1_000, Position::End), (1_121, Position::End)], Some(1_121));
-        check(&[(1_000, Position::End), (999, Position::End)], Some(999));
+        check(&[(1_000, Position::End), (939, Position::End)], Some(939));
+        check(&[(1_000, Position::End), (999, at(999))], Some(999));
+    }
+
+    #[test]
+    fn an_end_that_waited_behind_a_transaction_is_no_clock_that_went_back() {
+        check(&[(1_000, Position::End), (999, Position::End), (1_001, Position::End)], Some(1_000));
+        check(&[(1_000, Position::End), (1_060, at(1_060)), (1_001, Position::End)], Some(1_000));
     }
 
     #[test]

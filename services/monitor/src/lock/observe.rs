@@ -3,6 +3,7 @@
 use latchline_shared::alarm::AlarmType;
 use latchline_shared::lock_state::{LockState, Reading};
 use latchline_shared::report::{Report, Said};
+use latchline_shared::text::bounded;
 use serde_json::{Value, json};
 
 use super::Lock;
@@ -179,8 +180,7 @@ impl Lock {
         let Some(said) = result::result(&mut memory.process, report, self.state) else { return };
         memory.result_at = Since::at(at_ms);
         let value = || {
-            let mut value =
-                json!({ "process_id": report.process_id, "action": report.action, "result": said.name() });
+            let mut value = json!({ "process_id": bounded(&report.process_id), "action": bounded(&report.action), "result": said.name() });
             if let Some(error) = report.error {
                 value["error"] = error.into();
             }

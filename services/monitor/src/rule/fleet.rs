@@ -27,6 +27,8 @@ pub struct Totals {
 pub struct Remembered {
     /// Whether the fleet is down.
     pub is_down: bool,
+    /// How many were offline before it fell: nobody waits for those.
+    pub before: u64,
     /// While it is, since when so few are offline that it is about to be over.
     pub few_since_ms: Option<i64>,
     /// When it was last looked at.
@@ -43,10 +45,12 @@ pub fn decide(rule: &Fleet, totals: &Totals, remembered: &mut Remembered, now_ms
     let is_falling = is_falling(rule, totals);
     if !remembered.is_down {
         remembered.is_down = is_falling;
+        remembered.before = totals.offline.saturating_sub(totals.lost);
         remembered.few_since_ms = None;
         return is_falling.then(|| signal(now_ms, What::Begin(severity), totals));
     }
-    let few = !is_falling && percent(totals.offline, totals.locks) < rule.end_percent;
+    let fallen = totals.offline.saturating_sub(remembered.before);
+    let few = !is_falling && percent(fallen, totals.locks) < rule.end_percent;
     remembered.few_since_ms = few.then(|| remembered.few_since_ms.unwrap_or(now_ms));
     let over_at_ms = remembered.few_since_ms.map(|since| since.saturating_add(rule.end_delay_ms));
     match over_at_ms.filter(|over| *over <= now_ms) {

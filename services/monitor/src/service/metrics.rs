@@ -22,6 +22,7 @@ pub struct Metrics {
     reports: Family<OutcomeLabels, Counter>,
     report_seconds: Histogram,
     findings: Counter,
+    known_findings: Counter,
     unknown_words: Counter,
     lost: Counter,
     alarms: Arc<alarm::sweep::metrics::Metrics>,
@@ -47,6 +48,7 @@ impl Metrics {
             reports: Family::default(),
             report_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 18)),
             findings: Counter::default(),
+            known_findings: Counter::default(),
             unknown_words: Counter::default(),
             lost: Counter::default(),
             alarms,
@@ -75,6 +77,7 @@ impl Metrics {
         );
         for (name, help, counter) in [
             ("findings", "Findings of the auditor", &metrics.findings),
+            ("known_findings", "Findings that the auditor had published before", &metrics.known_findings),
             ("unknown_words", "Words of findings that a newer auditor knows", &metrics.unknown_words),
             ("lost_records", "Records that were deleted before they were read", &metrics.lost),
         ] {
@@ -98,6 +101,7 @@ impl Metrics {
             self.report_seconds.observe(seconds(now_ms - at_ms));
         }
         self.findings.inc_by(tally.findings);
+        self.known_findings.inc_by(tally.known_findings);
         self.unknown_words.inc_by(tally.unknown_words);
         self.alarms.count(applied);
         let labels = LaneLabels { partition: number };

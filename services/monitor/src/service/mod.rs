@@ -168,11 +168,13 @@ impl Service for Monitor {
         let mut lane = self.remember(transaction, number).await?;
         let series = store::battery::load(transaction, &lane.wanted(batch)).await?;
         let mut effects = Effects::default();
+        let before_ms = lane.newest_ms();
         for decoded in batch {
             lane.take(&self.config.profiles, decoded, &series, &mut effects);
         }
         let now_ms = now_ms();
-        if lane.is_due(now_ms) {
+        // What brings no newer report says nothing about how far reports have been read.
+        if lane.is_due(now_ms) && lane.newest_ms() > before_ms {
             let position = Position::Before(lane.newest_ms());
             self.tick(transaction, &mut lane, now_ms, position, &mut effects).await?;
         }
@@ -197,6 +199,10 @@ impl Service for Monitor {
     fn opened(&self, lane: i32) {
         self.slots().remove(&lane);
         self.metrics.opened(lane);
+    }
+
+    fn closed(&self, lane: i32) {
+        self.opened(lane);
     }
 
     fn committed(&self, number: i32) {

@@ -45,7 +45,8 @@ const LOAD: &str = "select client_id, lock_state, lock_state_raw, since, battery
     from lock_current where partition = $1";
 
 // Most rows are there. What changes with every report is in no index, so that the new row stays on
-// the page of the old one.
+// the page of the old one. Where partitions were added, a lock may be in two lanes for a while: the one
+// that hears of it writes.
 const SAVE: &str = "insert into lock_current
         (client_id, partition, lock_state, lock_state_raw, since, battery, battery_at, version,
          last_report_at, last_offset, online, online_since, pending_at, memory)
@@ -60,7 +61,9 @@ const SAVE: &str = "insert into lock_current
         battery_at = excluded.battery_at, version = excluded.version,
         last_report_at = excluded.last_report_at, last_offset = excluded.last_offset,
         online = excluded.online, online_since = excluded.online_since,
-        pending_at = excluded.pending_at, memory = excluded.memory";
+        pending_at = excluded.pending_at, memory = excluded.memory
+    where lock_current.partition = excluded.partition
+        or lock_current.last_report_at <= excluded.last_report_at";
 
 /// Reads all locks of a lane, each as it comes.
 pub async fn load(

@@ -18,6 +18,9 @@ use crate::kit::postgres::fault;
 
 /// Longer than any statement; for a server that stands still with its connections open.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// A holder that is silent for so long has lost its host or stands still: Postgres ends its session.
+/// Longer than a batch may take.
+const IDLE_MAX: Duration = Duration::from_secs(180);
 /// The backlog is counted up to here.
 const COUNT_MAX: i64 = 1_000_000;
 
@@ -77,6 +80,9 @@ impl Held {
             connection.query_one(&statement, &[&table]).await?.try_get(0)
         });
         if is_ours.await? {
+            // Whoever is gone without a word lets go of the table. A holder asks each second.
+            let forget = format!("set idle_session_timeout = '{}s'", IDLE_MAX.as_secs());
+            bounded(held.connection()?.batch_execute(&forget)).await?;
             return Ok(Some(held));
         }
         held.give_back();

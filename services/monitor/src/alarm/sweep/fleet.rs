@@ -14,14 +14,15 @@ use crate::rule::fleet::{Remembered, Totals, decide};
 use crate::rule::threshold::Fleet;
 use crate::signal::{Located, Place, What};
 
-/// A lane that has not written for so long is somebody's who is gone.
+/// A lane that has not written for so long is somebody's who is gone; by our clock or by Postgres's,
+/// whichever is behind.
 const FRESH_MS: i64 = 30_000;
 
 const TOTALS: &str = "select coalesce(sum(locks), 0)::bigint, coalesce(sum(offline), 0)::bigint,
         coalesce(sum(lost), 0)::bigint,
         count(*) filter (where live_since <= $2 and locks - offline >= $3 and last_report_at <= $2),
         count(*) filter (where live_since is not null)
-    from lane where updated_at > $1";
+    from lane where updated_at > least($1, now() - interval '30 seconds')";
 
 const REMEMBERED: &str = "select memory, is_down, recovered_at from fleet";
 

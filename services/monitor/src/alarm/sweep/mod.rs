@@ -1,5 +1,5 @@
 //! What the clock does to alarms: looks at the fleet, ends shelves, escalates, tells again or at
-//! last, closes what nobody acknowledged, and removes what is old.
+//! last, closes what nobody acknowledged. What is old is removed apart from it (`prune`).
 //!
 //! One instance sweeps at a time (an advisory lock of the transaction, for each schema), a bounded
 //! number of rows at once. Each alarm has the time at which it is to be looked at (`look_at`), so
@@ -51,8 +51,6 @@ pub struct Swept {
     pub applied: Applied,
     /// How many alarms were looked at.
     pub looked_at: usize,
-    /// What was removed.
-    pub pruned: prune::Pruned,
 }
 
 /// Does what is due at this time, in the caller's transaction.
@@ -70,8 +68,7 @@ pub async fn sweep(
     let mut applied = fleet::watch(transaction, settings, now_ms).await?;
     let (looked_at, by_clock) = look(transaction, &settings.context, now_ms).await?;
     applied.add(&by_clock);
-    let pruned = prune::prune(transaction, now_ms).await?;
-    Ok(Swept { is_ours, applied, looked_at, pruned })
+    Ok(Swept { is_ours, applied, looked_at })
 }
 
 /// Looks at the alarms that are due.

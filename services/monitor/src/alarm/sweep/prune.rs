@@ -35,7 +35,7 @@ pub struct Pruned {
 }
 
 /// Removes what is old at this time.
-pub(super) async fn prune(transaction: &Transaction<'_>, now_ms: i64) -> Result<Pruned, Fault> {
+pub(crate) async fn prune(transaction: &Transaction<'_>, now_ms: i64) -> Result<Pruned, Fault> {
     let delete = async |statement: &str, keep_ms: i64| {
         let before = time(now_ms.saturating_sub(keep_ms));
         transaction.execute_typed(statement, &[(&before, Type::TIMESTAMPTZ)]).await.map_err(failed)

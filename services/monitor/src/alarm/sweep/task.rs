@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use deadpool_postgres::Pool;
 use latchline_shared::kit::clock;
+use latchline_shared::kit::http::readiness::Condition;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::metrics::Metrics;
-use super::{Context, SweepSettings, Swept, sweep};
+use super::{Context, SweepSettings, Swept, prune, sweep};
 use crate::rule::threshold::Fleet;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -36,21 +38,24 @@ impl Sweeper {
         Self { pool, context, fleet: Box::new(fleet), metrics, counted_at: None }
     }
 
-    /// Runs until the token is cancelled.
-    pub async fn run(mut self, token: CancellationToken) -> anyhow::Result<()> {
+    /// Runs until the token is cancelled. The condition says whether alarms are looked at.
+    pub async fn run(mut self, token: CancellationToken, condition: Condition) -> anyhow::Result<()> {
         let mut is_failing = false;
         while !token.is_cancelled() {
             let now_ms = i64::try_from(clock::unix_ms()).unwrap_or(i64::MAX);
             match self.step(now_ms).await {
-                Ok(_) if is_failing => {
-                    info!("alarms are looked at again");
-                    is_failing = false;
+                Ok(_) => {
+                    condition.ready();
+                    if std::mem::take(&mut is_failing) {
+                        info!("alarms are looked at again");
+                    }
                 }
-                Err(error) if !is_failing => {
-                    warn!(error = format!("{error:#}"), "alarms are not looked at");
-                    is_failing = true;
+                Err(error) => {
+                    condition.not_ready(format!("postgres: alarms are not looked at: {error:#}"));
+                    if !std::mem::replace(&mut is_failing, true) {
+                        warn!(error = format!("{error:#}"), "alarms are not looked at");
+                    }
                 }
-                Ok(_) | Err(_) => {}
             }
             // Cancel safety: neither keeps a state.
             tokio::select! {
@@ -69,6 +74,12 @@ impl Sweeper {
         let swept = sweep(&transaction, &settings, now_ms).await?;
         transaction.commit().await?;
         self.metrics.count(&swept.applied);
+        if swept.is_ours {
+            // By itself: if it fails, nothing else does.
+            let transaction = client.transaction().await?;
+            prune::prune(&transaction, now_ms).await.context("remove what is old")?;
+            transaction.commit().await?;
+        }
         if self.counted_at.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             self.metrics.look(&**client).await?;
             self.counted_at = Some(Instant::now());

@@ -1,5 +1,6 @@
 //! The clock: shelves, escalation, telling again, expiry, what was kept quiet, the fleet.
 
+use latchline_shared::kit::http::readiness::Readiness;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -225,12 +226,12 @@ async fn what_is_old_is_removed_and_only_one_sweeps() {
              ('lock-1', '2026-03-01', '{}'), ('lock-1', '2026-05-30', '{}')",
     )
     .await;
-    let swept = lab.sweep(START_MS + 90 * DAY_MS).await;
-    assert_eq!((swept.pruned.alarms, swept.pruned.silences, swept.pruned.battery_days), (0, 0, 0));
-    let swept = lab.sweep(START_MS + 91 * DAY_MS).await;
-    assert_eq!((swept.pruned.alarms, swept.pruned.silences, swept.pruned.battery_days), (0, 1, 1));
-    let swept = lab.sweep(START_MS + 366 * DAY_MS).await;
-    assert_eq!((swept.pruned.alarms, lab.alarms().await.len(), lab.events().await.len()), (1, 0, 0));
+    let pruned = lab.prune(START_MS + 90 * DAY_MS).await;
+    assert_eq!((pruned.alarms, pruned.silences, pruned.battery_days), (0, 0, 0));
+    let pruned = lab.prune(START_MS + 91 * DAY_MS).await;
+    assert_eq!((pruned.alarms, pruned.silences, pruned.battery_days), (0, 1, 1));
+    let pruned = lab.prune(START_MS + 366 * DAY_MS).await;
+    assert_eq!((pruned.alarms, lab.alarms().await.len(), lab.events().await.len()), (1, 0, 0));
     let mut other = lab.client().await;
     let transaction = other.transaction().await.unwrap();
     let settings =
@@ -275,7 +276,7 @@ async fn the_sweeper_sweeps_and_counts_and_ends_when_it_should() {
     assert!(text(&registry).contains("severity=\"critical\"} 0\n"), "{}", text(&registry));
     // By the clock on the wall, until it is told to end.
     let token = CancellationToken::new();
-    let running = tokio::spawn(sweeper().run(token.clone()));
+    let running = tokio::spawn(sweeper().run(token.clone(), Readiness::new().condition("sweep", "")));
     token.cancel();
     running.await.unwrap().unwrap();
 }

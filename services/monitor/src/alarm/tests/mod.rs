@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::act::{ActError, act};
 use super::apply::apply;
 use super::lifecycle::Act;
+use super::sweep::prune::{Pruned, prune};
 use super::sweep::{SweepSettings, Swept, sweep};
 use super::{Alarm, Applied, Context, Event, Timing, store};
 use crate::migrations::tests::{Database, database};
@@ -69,6 +70,14 @@ impl Lab {
         let swept = sweep(&transaction, &settings, now_ms).await.unwrap();
         transaction.commit().await.unwrap();
         swept
+    }
+
+    pub(super) async fn prune(&self, now_ms: i64) -> Pruned {
+        let mut client = self.client().await;
+        let transaction = client.transaction().await.unwrap();
+        let pruned = prune(&transaction, now_ms).await.unwrap();
+        transaction.commit().await.unwrap();
+        pruned
     }
 
     pub(super) async fn alarms(&self) -> Vec<Alarm> {

@@ -114,6 +114,14 @@ impl<S: Service> Lanes<S> {
 
     /// Ends all lanes, and waits for them; those that take too long are rolled back.
     pub(super) fn close(&mut self, how: Close) {
+        let numbers: Vec<i32> = self.open.keys().copied().collect();
+        self.end(how);
+        for number in numbers {
+            self.shared.service.closed(number);
+        }
+    }
+
+    fn end(&mut self, how: Close) {
         let (deadline, bytes_max) = (self.shared.settings.drain_timeout, self.shared.settings.lane_bytes_max);
         if how == Close::Soon {
             self.stop.cancel();

@@ -140,6 +140,9 @@ pub trait Service: Send + Sync + 'static {
     /// ended: what was kept in memory for it may be stale.
     fn opened(&self, _lane: i32) {}
 
+    /// Called after a lane has ended, in whatever way: its partitions may be somebody else's now.
+    fn closed(&self, _lane: i32) {}
+
     /// Called after a transaction of this lane was committed.
     fn committed(&self, _lane: i32) {}
 }
