@@ -133,7 +133,7 @@ create table lane (
     locks         bigint      not null,
     offline       bigint      not null, -- of these
     lost          bigint      not null, -- fell silent within the last window
-    findings      json        not null, -- the last finding of each chain of the auditor: its seq and time
+    findings      json        not null default '{}', -- the last finding of each chain of the auditor: its seq and time
     updated_at    timestamptz not null default now()
 );
 
