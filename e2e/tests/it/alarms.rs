@@ -29,7 +29,8 @@ const NO_CLOCK: [(&str, &str); 3] = [
     ("alarms.announce_every_s", "315360000"),
     ("alarms.expire_after_s", "315360000"),
 ];
-const NO_SILENCE: &str = "[device_offline]\nwatch_s = 1000000\nseverity = \"off\"\n";
+const NO_SILENCE: &str =
+    "[device_offline]\nwatch_s = 1000000\nseverity = \"off\"\n[fleet_connectivity]\nseverity = \"off\"\n";
 
 async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
