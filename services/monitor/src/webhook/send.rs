@@ -118,15 +118,20 @@ async fn drain(mut response: Response) {
 /// What a status means for whoever sent.
 fn of_status(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Answer {
     let number = status.as_u16();
-    let is_busy = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
     if status.is_success() {
         Answer::Taken { status: number }
-    } else if status.is_client_error() && !is_busy {
+    } else if status.is_client_error() && !says_nothing_of_alerts(status) {
         Answer::Refused { status: number }
     } else {
         let after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));
         Answer::Failed { status: number, after, why: format!("status {number}") }
     }
+}
+
+/// Whether it is about the token, the address, a proxy or the moment: once that is mended, the same
+/// alerts are taken.
+fn says_nothing_of_alerts(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 404 | 405 | 407 | 408 | 410 | 421 | 423 | 425 | 429)
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3).
@@ -152,10 +157,21 @@ mod tests {
             (204, "taken"),
             (301, "failed"),
             (400, "refused"),
-            (401, "refused"),
-            (404, "refused"),
+            (401, "failed"),
+            (402, "refused"),
+            (403, "failed"),
+            (404, "failed"),
+            (405, "failed"),
+            (406, "refused"),
+            (407, "failed"),
             (408, "failed"),
+            (409, "refused"),
+            (410, "failed"),
             (413, "refused"),
+            (421, "failed"),
+            (422, "refused"),
+            (423, "failed"),
+            (425, "failed"),
             (429, "failed"),
             (500, "failed"),
             (503, "failed"),
