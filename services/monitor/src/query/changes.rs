@@ -24,6 +24,9 @@ const COLUMNS: &str = "event.alarm_id, event.no, alarm.client_id, alarm.type, ev
      event.change, event.from_state, event.to_state, event.at, alarm.raised_at, event.origin, event.actor, \
      event.cause, event.value, event.notify, event.suppressed_by, event.xid::text::bigint, event.seq";
 
+/// How many changes one page looks at: so a filter that lets little through takes no longer.
+const LOOK_ROWS: i64 = 10_000;
+
 /// A change of an alarm.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Change)]
@@ -141,27 +144,57 @@ pub async fn as_written(
 ) -> Result<(Vec<(Key, ChangeView)>, Option<Key>), Error> {
     // Asked first: all that is older than this is done now, so the statement that follows sees it.
     let horizon = horizon(client).await?;
-    let statement = statement(filter, after, horizon);
+    // Also asked first: what is removed meanwhile must not make this look further than it is told.
+    let until = last_looked_at(client, after, horizon).await?;
+    let statement = statement(filter, after, until, horizon);
     let keyed = |row: &Row| Ok((Key { xid: row.try_get(16)?, seq: row.try_get(17)? }, of_row(row)?));
     let found = page(client, statement, limit, keyed).await?;
-    let last = found.rows.last().map(|(key, _)| *key);
-    // Everything before the horizon has been seen, whether or not the filter let it through.
-    let next = if found.has_more { last } else { after.max(Some(before(horizon))) };
+    let next = if found.has_more {
+        found.rows.last().map(|(key, _)| *key)
+    } else {
+        // All that was looked at has been seen, whether or not the filter let it through: up to the
+        // last of a full look, or else everything before the horizon.
+        until.or(after.max(Some(before(horizon))))
+    };
     Ok((found.rows, next))
 }
 
-/// The statement of [`as_written`], without its limit.
-pub fn statement(filter: &Filter, after: Option<Key>, horizon: i64) -> Statement {
+/// The last change that a page looks at, if it does not look at all there are.
+async fn last_looked_at(
+    client: &(impl GenericClient + Sync),
+    after: Option<Key>,
+    horizon: i64,
+) -> Result<Option<Key>, Error> {
     let mut statement = Statement::default();
-    statement
-        .push(&format!("select {COLUMNS} from alarm_event event join alarm on alarm.id = event.alarm_id"));
+    statement.push("select event.xid::text::bigint, event.seq from alarm_event event");
+    settled(&mut statement, after, None, horizon);
+    let skipped = statement.bind(LOOK_ROWS - 1, Type::INT8);
+    statement.push(&format!(" offset {skipped} limit 1"));
+    let row = client.query_typed_opt(&statement.text, &statement.values()).await?;
+    row.map(|row| Ok(Key { xid: row.try_get(0)?, seq: row.try_get(1)? })).transpose()
+}
+
+/// Goes on with what is settled behind a place, up to another, in order.
+fn settled(statement: &mut Statement, after: Option<Key>, until: Option<Key>, horizon: i64) {
     statement.push(" where true");
     statement.and("event.xid < ", horizon, Type::INT8, "::text::xid8");
-    if let Some(after) = after {
-        let xid = statement.bind(after.xid, Type::INT8);
-        let left = format!("(event.xid, event.seq) > ({xid}::text::xid8, ");
-        statement.and(&left, after.seq, Type::INT8, ")");
+    for (sign, place) in [(">", after), ("<=", until)] {
+        if let Some(Key { xid, seq }) = place {
+            let xid = statement.bind(xid, Type::INT8);
+            let left = format!("(event.xid, event.seq) {sign} ({xid}::text::xid8, ");
+            statement.and(&left, seq, Type::INT8, ")");
+        }
     }
+    statement.push(" order by event.xid, event.seq");
+}
+
+/// The statement of [`as_written`], without its limit.
+pub fn statement(filter: &Filter, after: Option<Key>, until: Option<Key>, horizon: i64) -> Statement {
+    let mut statement = Statement::default();
+    statement.push(&format!("select {COLUMNS} from (select * from alarm_event event"));
+    settled(&mut statement, after, until, horizon);
+    let look_rows = statement.bind(LOOK_ROWS, Type::INT8);
+    statement.push(&format!(" limit {look_rows}) event join alarm on alarm.id = event.alarm_id where true"));
     if let Some(alarm_type) = filter.alarm_type {
         statement.and("alarm.type = ", alarm_type.name(), Type::TEXT, "");
     }

@@ -87,6 +87,6 @@ async fn no_list_reads_a_table_from_end_to_end() {
         changes::Filter::default(),
         changes::Filter { client_id: Some("x".to_owned()), ..changes::Filter::default() },
     ] {
-        assert_plan(&app, "stream", changes::statement(&filter, place, 1_000_000)).await;
+        assert_plan(&app, "stream", changes::statement(&filter, place, None, 1_000_000)).await;
     }
 }

@@ -4,6 +4,7 @@ use latchline_shared::alarm::Severity;
 use reqwest::Response;
 
 use super::*;
+use crate::query::changes;
 
 /// A stream that is being read.
 struct Reader {
@@ -119,6 +120,43 @@ async fn what_is_committed_late_is_not_missed() {
     let mut seen = stream.changes(2).await;
     seen.sort_unstable();
     assert_eq!(seen, ["fast raised", "slow raised"]);
+}
+
+/// A page looks at so many changes and no more, and the next one goes on behind them.
+#[tokio::test]
+async fn a_filter_that_lets_little_through_comes_forward() {
+    let app = App::start().await;
+    let client = app.pool.get().await.unwrap();
+    let client: &tokio_postgres::Client = &client;
+    let mut after = changes::now(client).await.unwrap();
+    app.fill(0, 25_000).await;
+    app.execute(
+        "insert into alarm_event (alarm_id, no, at, change, to_state, severity, origin, actor, cause, value, notify) \
+             select id, 1, raised_at, 'raised', 'active', severity, 'report', 'monitor', '{}', '{}', true from alarm",
+    )
+    .await;
+    app.signal("rare", AlarmType::LockFault, START_MS, What::Begin(Severity::Major)).await;
+    let filter = changes::Filter { client_id: Some("rare".to_owned()), ..changes::Filter::default() };
+    let (mut places, deadline) = (Vec::new(), tokio::time::Instant::now() + SOON);
+    let found = loop {
+        assert!(tokio::time::Instant::now() < deadline, "{places:?}");
+        let (events, next) = changes::as_written(client, &filter, Some(after), 100).await.unwrap();
+        let next = next.unwrap();
+        assert!(next >= after, "{after:?} {next:?}");
+        if next > after {
+            places.push(next);
+        }
+        after = next;
+        if !events.is_empty() {
+            break events;
+        }
+    };
+    assert_eq!(found.len(), 1);
+    assert!(found[0].0 < after);
+    // Within the one transaction that wrote the others.
+    let within = places.iter().filter(|place| place.seq > 0).count();
+    assert_eq!(within, 2, "{places:?}");
+    assert!(changes::as_written(client, &filter, Some(after), 100).await.unwrap().0.is_empty());
 }
 
 #[tokio::test]
