@@ -11,6 +11,7 @@ use latchline_shared::kit::api::params::{Params, bad};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::{Deserialize, Serialize};
+use tracing::info;
 use utoipa::ToSchema;
 
 use super::acts::{after_ms, check_comment, time_ms};
@@ -113,6 +114,7 @@ pub(super) async fn create(
     responses((status = 200, body = SilenceView), (status = 404, description = "there is no such silence")))]
 pub(super) async fn expire(
     Extract(state): Shared,
+    caller: Caller,
     Path(silence_id): Path<String>,
 ) -> Result<Json<SilenceView>, Problem> {
     let silence_id = id(&silence_id, "silence")?;
@@ -121,6 +123,9 @@ pub(super) async fn expire(
     silence::expire(&transaction, silence_id, now_ms()).await.map_err(Failure::from)?;
     let view = silences::one(&transaction, silence_id, Timestamp::now()).await.map_err(Failure::from)?;
     transaction.commit().await.map_err(Failure::from)?;
+    if let Some(silence) = &view {
+        info!(actor = %caller.name, silence = %silence.id, "a silence is ended");
+    }
     view.map(Json).ok_or_else(|| not_found("silence"))
 }
 
