@@ -74,6 +74,7 @@ create table alarm (
     level         smallint    not null, -- how often it was escalated
     announced_at  timestamptz,          -- when somebody should have been told last; null if nobody was
                                         -- since it became active or worse
+    told          boolean     not null, -- whether somebody heard of it, and not yet that it is over
     changed_at    timestamptz not null, -- when its last event happened: none happens before
     look_at       timestamptz,          -- when the sweep looks at it next; null: never
     no            integer     not null, -- number of its last event

@@ -50,12 +50,12 @@ pub fn message(alarm: &Alarm, event: &Event) -> Message {
 }
 
 /// The alert of an event, if the webhook hears of it: what somebody should be told, and the end of
-/// what somebody was told, even if a person made it, so that no alert fires for ever.
+/// what somebody was told, even if a person made it or nobody should be told of it, so that no alert
+/// fires for ever.
 pub fn alert(alarm: &Alarm, event: &Event) -> Option<Value> {
-    let is_end = event.to == State::Closed
-        && alarm.announced_at_ms.is_some()
-        && matches!(event.from, Some(State::Active | State::Acknowledged))
-        && event.suppressed_by.is_none();
+    let is_end = alarm.told
+        && matches!(event.to, State::Cleared | State::Closed)
+        && matches!(event.from, Some(State::Active | State::Acknowledged));
     if !event.notify && !is_end {
         return None;
     }

@@ -147,6 +147,7 @@ pub fn raise(
         value: by.value.cloned().unwrap_or_default(),
         level: 0,
         announced_at_ms: None,
+        told: false,
         changed_at_ms: at_ms,
         look_at_ms: None,
         no: 0,
@@ -182,7 +183,7 @@ pub fn transition(
         (alarm.acked_at_ms, alarm.acked_by) = (Some(at_ms), Some(by.actor.to_owned()));
     }
     Ok(step.change.map(|(change, told)| {
-        let told = (told == Told::Usually).then(|| suppressed(alarm));
+        let told = (told == Told::Usually).then(|| suppressed(alarm).filter(|why| why.keeps_quiet(change)));
         happened(alarm, change, told, Some(from), at_ms, by)
     }))
 }
@@ -236,6 +237,10 @@ fn happened(
         None => (false, None),
         Some(suppressed) => (suppressed.is_none(), suppressed.map(|why| why.to_string())),
     };
+    if notify {
+        // One that is over, and waits to be acknowledged, has not ended.
+        alarm.told = change != Change::ReturnedToNormal || alarm.state == State::Active;
+    }
     if change != Change::ReturnedToNormal {
         if notify {
             alarm.announced_at_ms = Some(at_ms);
@@ -377,7 +382,7 @@ fn end(alarm: &mut Alarm, at_ms: i64) -> Step {
         _ => alarm.state = State::Cleared,
     }
     // Whoever never heard of it need not hear that it is over.
-    let told = if alarm.announced_at_ms.is_some() { Told::Usually } else { Told::Never };
+    let told = if alarm.told { Told::Usually } else { Told::Never };
     Step::seen(Change::ReturnedToNormal, told)
 }
 

@@ -72,6 +72,8 @@ pub struct Alarm {
     pub level: i16,
     /// When somebody should have been told last; none if nobody was since it became active or worse.
     pub announced_at_ms: Option<i64>,
+    /// Whether somebody heard of it, however it was then, and not yet that it is over.
+    pub told: bool,
     /// When its last event happened: none happens before.
     pub changed_at_ms: i64,
     /// When the sweep looks at it next; none: never.

@@ -21,7 +21,8 @@ use super::{Alarm, Event};
 
 /// The columns of an alarm, in the order of [`alarm`].
 pub const COLUMNS: &str = "id, client_id, type, severity, state, condition, raised_at, last_at, cleared_at, \
-    closed_at, acked_at, acked_by, shelved_until, count, value, level, announced_at, changed_at, look_at, no";
+    closed_at, acked_at, acked_by, shelved_until, count, value, level, announced_at, changed_at, look_at, no, \
+    told";
 
 /// The columns of an event, in the order of [`event`].
 pub const EVENT_COLUMNS: &str = "alarm_id, no, at, change, from_state, to_state, severity, origin, actor, \
@@ -36,7 +37,7 @@ const OPEN: &str = "select alarm.* from unnest($1) with ordinality as wanted (cl
 
 const ROWS: &str = "insert into alarm ({columns})
     select {columns} from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-        $19, $20) with ordinality as row ({columns}, n)
+        $19, $20, $21) with ordinality as row ({columns}, n)
     order by n on conflict";
 
 /// By the key, which is there: an update that uses the index, whatever the planner knows.
@@ -46,7 +47,7 @@ const CHANGED: &str = "(id) do update set
         acked_at = excluded.acked_at, acked_by = excluded.acked_by, shelved_until = excluded.shelved_until,
         count = excluded.count, value = excluded.value, level = excluded.level,
         announced_at = excluded.announced_at, changed_at = excluded.changed_at, look_at = excluded.look_at,
-        no = excluded.no";
+        no = excluded.no, told = excluded.told";
 
 const EVENTS: &str = "insert into alarm_event ({columns})
     select {columns} from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -148,8 +149,9 @@ async fn write(transaction: &Transaction<'_>, entries: &[&Entry], on_conflict: &
     let values: Vec<Json<&Value>> = alarms.iter().map(|alarm| Json(&alarm.value)).collect();
     let levels: Vec<i16> = alarms.iter().map(|alarm| alarm.level).collect();
     let numbers: Vec<i32> = alarms.iter().map(|alarm| alarm.no).collect();
+    let told: Vec<bool> = alarms.iter().map(|alarm| alarm.told).collect();
     let statement = format!("{} {on_conflict}", ROWS.replace("{columns}", COLUMNS));
-    let parameters: [(&(dyn ToSql + Sync), Type); 20] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 21] = [
         (&ids, Type::UUID_ARRAY),
         (&words(|alarm| &alarm.client_id), Type::TEXT_ARRAY),
         (&words(|alarm| alarm.alarm_type.name()), Type::TEXT_ARRAY),
@@ -170,6 +172,7 @@ async fn write(transaction: &Transaction<'_>, entries: &[&Entry], on_conflict: &
         (&changed, Type::TIMESTAMPTZ_ARRAY),
         (&look, Type::TIMESTAMPTZ_ARRAY),
         (&numbers, Type::INT4_ARRAY),
+        (&told, Type::BOOL_ARRAY),
     ];
     transaction.execute_typed(&statement, &parameters).await.map_err(failed)
 }
@@ -239,6 +242,7 @@ pub fn alarm(row: &Row) -> Result<Alarm, Fault> {
         changed_at_ms: always_ms(17)?,
         look_at_ms: ms(18).map_err(failed)?,
         no: row.try_get(19).map_err(failed)?,
+        told: row.try_get(20).map_err(failed)?,
     })
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use latchline_shared::alarm::AlarmType;
+use latchline_shared::alarm::{AlarmType, Change};
 use uuid::Uuid;
 
 use super::Alarm;
@@ -35,6 +35,12 @@ pub enum Suppressed {
 }
 
 impl Suppressed {
+    /// Whether nobody should be told of this change. That an alarm says more is no reason to leave
+    /// those who heard of this one without its end.
+    pub fn keeps_quiet(self, change: Change) -> bool {
+        change != Change::ReturnedToNormal || !matches!(self, Self::Inhibited(_))
+    }
+
     /// When this may have ended.
     pub fn look_at_ms(self, at_ms: i64) -> i64 {
         let again_ms = at_ms + LOOK_AGAIN_MS;

@@ -117,6 +117,7 @@ fn tables() -> [Table; 4] {
         "value::text",
         "level",
         "announced_at",
+        "told",
         "changed_at",
         "no",
     ];

@@ -317,7 +317,7 @@ async fn different(app: &App) {
         (
             format!(
                 "insert into alarm select '{added}', client_id, type, severity, 'closed', false, raised_at, last_at, cleared_at,
-                    now(), null, null, null, 1, value, 0, null, changed_at, null, 0 from alarm where id = '{low}'"
+                    now(), null, null, null, 1, value, 0, null, false, changed_at, null, 0 from alarm where id = '{low}'"
             ),
             "alarm",
             format!("{added} of lock low battery_low: live, but not rebuilt"),

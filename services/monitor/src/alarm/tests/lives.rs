@@ -4,6 +4,7 @@ use latchline_shared::alarm::{AlarmType, Change, Origin, Severity, State};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::announce::alert;
 use super::super::lifecycle::{Act, By, Illegal, Raise, raise, transition};
 use super::super::schedule;
 use super::super::suppression::Suppressed;
@@ -151,10 +152,13 @@ fn check(alarm: &mut Alarm, act: Act, at_ms: i64, suppressed: Option<Suppressed>
     assert_eq!((event.no, alarm.no, event.alarm_id), (before.no + 1, before.no + 1, before.id));
     assert_eq!((event.from, event.to, event.severity), (Some(before.state), alarm.state, alarm.severity));
     assert_eq!(event.at_ms, at_ms.max(before.changed_at_ms));
-    assert!(!(event.notify && suppressed.is_some()), "{event:?}");
+    let is_quiet = suppressed.is_some_and(|why| why.keeps_quiet(event.change));
+    assert!(!(event.notify && is_quiet), "{event:?}");
     assert!(!(event.notify && event.suppressed_by.is_some()), "{event:?}");
     if event.change == Change::ReturnedToNormal {
-        assert_eq!(event.notify || event.suppressed_by.is_some(), before.announced_at_ms.is_some());
+        assert_eq!(event.notify || event.suppressed_by.is_some(), before.told);
+        let is_inhibited = matches!(suppressed, Some(Suppressed::Inhibited(_)));
+        assert!(event.notify || !before.told || suppressed.is_some() && !is_inhibited, "{event:?}");
     } else if event.notify {
         assert_eq!(alarm.announced_at_ms, Some(event.at_ms));
     }
@@ -219,9 +223,10 @@ proptest! {
             if let Some(event) = event {
                 let is_over = event.change == Change::ReturnedToNormal;
                 prop_assert!(!(is_over && event.notify && !is_told));
-                // Who acknowledged it has heard of it, whatever is kept quiet then.
-                let is_quiet = event.suppressed_by.is_some() && event.to == State::Active;
-                is_told = is_over && is_told || !is_over && (is_told && !is_quiet || event.notify);
+                if event.notify {
+                    is_told = !is_over || event.to == State::Active;
+                }
+                prop_assert_eq!(alarm.told, is_told);
             }
         }
     }
@@ -247,4 +252,38 @@ fn one_that_becomes_worse_is_told_even_if_it_is_active() {
     check(&[Act::Begin(major), Act::Worsen(critical)], (Change::Worsened, critical, true));
     check(&[Act::Begin(major), Act::Acknowledge, Act::Occur(minor)], (Change::Repeated, major, true));
     check(&[Act::Begin(major), Act::Worsen(minor)], (Change::Repeated, major, false));
+}
+
+#[test]
+fn the_end_of_what_was_told_is_told_whatever_was_kept_quiet_in_between() {
+    let inhibited = Suppressed::Inhibited(AlarmType::BatteryCritical);
+    let silence = Suppressed::Silence { id: uuid::Uuid::nil(), ends_at_ms: UNTIL_MS };
+    let check = |raised_in: Option<Suppressed>,
+                 acts: &[(Act, Option<Suppressed>)],
+                 expected: (bool, bool)| {
+        let place = Place::default();
+        let (alarm_type, severity) = (AlarmType::BatteryLow, Severity::Warning);
+        let raise_it = Raise { client_id: "lock-1", alarm_type, severity, holds: true, place: &place };
+        let (mut alarm, _) = raise(raise_it, START_MS, by(), |_| raised_in);
+        let mut last = None;
+        for (act, suppressed) in acts {
+            let event = transition(&mut alarm, *act, START_MS + 1, by(), |_| *suppressed).unwrap().unwrap();
+            let alert = alert(&alarm, &event);
+            last = Some((event.notify, alert.is_some_and(|alert| alert["status"] == "resolved")));
+        }
+        assert_eq!(last, Some(expected), "{raised_in:?} {acts:?}");
+    };
+    let (begin, worsen) = (Act::Begin(Severity::Warning), Act::Worsen(Severity::Major));
+    check(None, &[(Act::End, None)], (true, true));
+    check(None, &[(Act::End, Some(inhibited))], (true, true));
+    check(None, &[(worsen, Some(inhibited)), (Act::End, None)], (true, true));
+    check(None, &[(worsen, Some(silence)), (Act::End, Some(inhibited))], (true, true));
+    check(None, &[(Act::Acknowledge, None), (Act::End, Some(inhibited))], (true, true));
+    // People are left alone; the alert ends all the same.
+    check(None, &[(Act::End, Some(silence))], (false, true));
+    check(None, &[(worsen, Some(silence)), (Act::Clear, None)], (false, true));
+    // Nobody heard of it, or everybody that it is over.
+    check(Some(inhibited), &[(Act::End, None)], (false, false));
+    check(None, &[(Act::End, None), (begin, Some(inhibited)), (Act::End, None)], (false, false));
+    check(None, &[(Act::End, Some(silence)), (Act::Expire, None)], (false, false));
 }

@@ -8,13 +8,13 @@ const ROWS: i64 = 100_000;
 async fn fill(lab: &Lab) {
     lab.execute(&format!(
         "insert into monitor.alarm (id, client_id, type, severity, state, condition, raised_at, last_at, count,
-                value, level, announced_at, changed_at, look_at, closed_at, no)
+                value, level, announced_at, changed_at, look_at, closed_at, no, told)
             select gen_random_uuid(), 'lock-' || n % 20000, case when n % 2 = 0 then 'lock_fault' else 'tamper' end,
                 'critical', case when n < 20000 then 'active' else 'closed' end, n < 20000,
                 timestamptz '2026-02-01Z' + n * interval '1 second', timestamptz '2026-02-01Z', 1, '{{}}', 0,
                 timestamptz '2026-03-01Z', timestamptz '2026-02-01Z',
                 case when n < 20000 then timestamptz '2026-03-01Z' + n * interval '1 minute' end,
-                case when n >= 20000 then timestamptz '2026-02-01Z' + n * interval '1 second' end, 1
+                case when n >= 20000 then timestamptz '2026-02-01Z' + n * interval '1 second' end, 1, true
             from generate_series(0, {ROWS} - 1) n;
          analyze monitor.alarm"
     ))

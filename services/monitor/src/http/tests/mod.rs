@@ -175,13 +175,13 @@ impl App {
     async fn fill(&self, first: i64, count: i64) {
         self.execute(&format!(
             "insert into alarm (id, client_id, type, severity, state, condition, raised_at, last_at, closed_at, \
-                 count, value, level, no, changed_at) \
+                 count, value, level, no, told, changed_at) \
              select gen_random_uuid(), 'lock-' || n, \
                  (array['battery_low', 'lock_fault', 'left_unlocked', 'device_offline'])[n % 4 + 1], \
                  (array['warning', 'critical', 'warning', 'major'])[n % 4 + 1], \
                  case when n % 50 = 0 then 'active' else 'closed' end, n % 50 = 0, \
                  timestamptz '2026-01-01Z' + n / 3 * interval '3 seconds', timestamptz '2026-01-01Z', \
-                 case when n % 50 = 0 then null else timestamptz '2026-03-01Z' end, 1, '{{}}', 0, 1, \
+                 case when n % 50 = 0 then null else timestamptz '2026-03-01Z' end, 1, '{{}}', 0, 1, true, \
                  timestamptz '2026-01-01Z' \
              from generate_series({first}, {}) n",
             first + count - 1
