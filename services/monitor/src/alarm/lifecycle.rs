@@ -332,12 +332,16 @@ fn begin(alarm: &mut Alarm, severity: Severity) -> Step {
     alarm.condition = true;
     alarm.cleared_at_ms = None;
     alarm.count = alarm.count.saturating_add(1);
+    // Whoever heard that it was over hears that it is back, even if it waits to be acknowledged.
+    if alarm.state == State::Active && severity > alarm.severity {
+        alarm.severity = severity;
+        return Step::seen(Change::Worsened, Told::Usually);
+    }
     if alarm.state == State::Cleared {
         alarm.severity = severity;
         activate(alarm);
-        return Step::seen(Change::Repeated, Told::Usually);
     }
-    raise_severity(alarm, severity, Change::Repeated)
+    Step::seen(Change::Repeated, Told::Usually)
 }
 
 fn occur(alarm: &mut Alarm, severity: Severity, at_ms: i64) -> Step {
@@ -346,7 +350,7 @@ fn occur(alarm: &mut Alarm, severity: Severity, at_ms: i64) -> Step {
         alarm.cleared_at_ms = Some(at_ms);
     }
     if alarm.state == State::Active {
-        return raise_severity(alarm, severity, Change::Repeated);
+        return raise_severity(alarm, severity);
     }
     alarm.severity = if alarm.condition { alarm.severity.max(severity) } else { severity };
     activate(alarm);
@@ -362,9 +366,9 @@ fn worsen(alarm: &mut Alarm, severity: Severity) -> Step {
 }
 
 /// An alarm that is told anyhow becomes as bad as this; one that is not is told if it becomes worse.
-fn raise_severity(alarm: &mut Alarm, severity: Severity, otherwise: Change) -> Step {
+fn raise_severity(alarm: &mut Alarm, severity: Severity) -> Step {
     if severity <= alarm.severity {
-        return Step::seen(otherwise, Told::Never);
+        return Step::seen(Change::Repeated, Told::Never);
     }
     alarm.severity = severity;
     Step::seen(Change::Worsened, Told::Usually)

@@ -233,7 +233,7 @@ proptest! {
 }
 
 #[test]
-fn one_that_becomes_worse_is_told_even_if_it_is_active() {
+fn one_that_becomes_worse_or_comes_back_is_told_even_if_it_is_active() {
     let check = |acts: &[Act], expected: (Change, Severity, bool)| {
         let (mut alarm, _) = raised(LATCHED, false);
         let events: Vec<Event> = acts
@@ -247,11 +247,15 @@ fn one_that_becomes_worse_is_told_even_if_it_is_active() {
     check(&[Act::Occur(major)], (Change::Repeated, major, false));
     check(&[Act::Occur(minor)], (Change::Repeated, major, false));
     check(&[Act::Occur(critical)], (Change::Worsened, critical, true));
-    check(&[Act::Begin(major)], (Change::Repeated, major, false));
+    check(&[Act::Begin(major)], (Change::Repeated, major, true));
+    check(&[Act::Begin(minor)], (Change::Repeated, major, true));
+    check(&[Act::Begin(major), Act::End, Act::Begin(minor)], (Change::Repeated, major, true));
+    check(&[Act::Begin(major), Act::End, Act::Begin(critical)], (Change::Worsened, critical, true));
+    check(&[Act::Begin(major), Act::Occur(major)], (Change::Repeated, major, false));
     check(&[Act::Begin(critical)], (Change::Worsened, critical, true));
     check(&[Act::Begin(major), Act::Worsen(critical)], (Change::Worsened, critical, true));
     check(&[Act::Begin(major), Act::Acknowledge, Act::Occur(minor)], (Change::Repeated, major, true));
-    check(&[Act::Begin(major), Act::Worsen(minor)], (Change::Repeated, major, false));
+    check(&[Act::Begin(major), Act::Worsen(minor)], (Change::Repeated, major, true));
 }
 
 #[test]
