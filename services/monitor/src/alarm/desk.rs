@@ -23,6 +23,8 @@ pub struct Desk<'a> {
     pub(super) context: &'a Context,
     silences: Vec<Silence>,
     is_fleet_down: bool,
+    /// Nobody could have taken on an alarm before.
+    live_ms: i64,
     /// In a rebuild: what was written down says why nobody should be told.
     written: Option<&'a Written>,
     /// In the order in which they came.
@@ -53,6 +55,7 @@ impl<'a> Desk<'a> {
             context,
             silences,
             is_fleet_down,
+            live_ms: i64::MIN,
             written: None,
             rows: Vec::with_capacity(open.len()),
             open: BTreeMap::new(),
@@ -70,6 +73,11 @@ impl<'a> Desk<'a> {
     /// For what happened once already, as it was written down.
     pub(super) fn repeating(context: &'a Context, open: Vec<Alarm>, written: &'a Written) -> Self {
         Self { written: Some(written), ..Self::new(context, open, Vec::new(), false) }
+    }
+
+    /// Nobody could have taken on an alarm before this time, at which the last lane has caught up.
+    pub(super) fn live_since(self, live_ms: i64) -> Self {
+        Self { live_ms, ..self }
     }
 
     /// What was done.
@@ -131,11 +139,19 @@ impl<'a> Desk<'a> {
         &self.rows[index].alarm
     }
 
+    /// What is due of the alarm of this index.
+    pub(super) fn due(&self, index: usize, at_ms: i64) -> Option<Act> {
+        let alarm = &self.rows[index].alarm;
+        let suppressed = self.why_not_told(alarm, at_ms);
+        schedule::due(alarm, at_ms, &self.context.timing, self.live_ms, suppressed)
+    }
+
     /// Somebody has looked at the alarm: says when to look at it next.
     pub(super) fn look_again(&mut self, index: usize, at_ms: i64) {
         let suppressed = self.why_not_told(&self.rows[index].alarm, at_ms);
         let entry = &mut self.rows[index];
-        entry.alarm.look_at_ms = schedule::look_at(&entry.alarm, at_ms, &self.context.timing, suppressed);
+        entry.alarm.look_at_ms =
+            schedule::look_at(&entry.alarm, at_ms, &self.context.timing, self.live_ms, suppressed);
         entry.is_changed = true;
     }
 
@@ -173,7 +189,8 @@ impl<'a> Desk<'a> {
     fn happened(&mut self, index: usize, event: Event) {
         let suppressed = self.why_not_told(&self.rows[index].alarm, event.at_ms);
         let alarm = &mut self.rows[index].alarm;
-        alarm.look_at_ms = schedule::look_at(alarm, event.at_ms, &self.context.timing, suppressed);
+        alarm.look_at_ms =
+            schedule::look_at(alarm, event.at_ms, &self.context.timing, self.live_ms, suppressed);
         if self.context.outbox.is_some() {
             self.messages.push(announce::message(alarm, &event));
         }

@@ -24,6 +24,8 @@ const TOTALS: &str = "select coalesce(sum(locks), 0)::bigint, coalesce(sum(offli
         count(*) filter (where live_since is not null)
     from lane where updated_at > least($1, now() - interval '30 seconds')";
 
+const LIVE_SINCE: &str = "select max(coalesce(live_since, $1)) from lane where updated_at > $2";
+
 const REMEMBERED: &str = "select memory, is_down, recovered_at from fleet";
 
 const REMEMBER: &str = "insert into fleet (is_down, recovered_at, memory) values ($1, $2, $3)
@@ -81,6 +83,18 @@ pub(super) async fn watch(
     let located =
         signal.map(|signal| Located { client_id: FLEET.to_owned(), place: Place::default(), signal });
     apply(transaction, &settings.context, located.into_iter().collect()).await
+}
+
+/// Since when all lanes keep up: alarms of a backlog are told no earlier, whenever they were raised.
+/// Now, if one of them does not, or nobody has any.
+pub(super) async fn live_since(transaction: &Transaction<'_>, now_ms: i64) -> Result<i64, Fault> {
+    let fresh = time(now_ms.saturating_sub(FRESH_MS));
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&time(now_ms), Type::TIMESTAMPTZ), (&fresh, Type::TIMESTAMPTZ)];
+    let rows = transaction.query_typed(LIVE_SINCE, &parameters).await.map_err(failed)?;
+    let since: Option<jiff::Timestamp> =
+        rows.first().map_or(Ok(None), |row| row.try_get(0)).map_err(failed)?;
+    Ok(since.map_or(now_ms, jiff::Timestamp::as_millisecond))
 }
 
 /// What the lanes see together; none while none of them keeps up.

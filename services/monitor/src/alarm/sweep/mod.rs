@@ -21,7 +21,6 @@ use tokio_postgres::types::Type;
 
 use super::desk::Desk;
 use super::lifecycle::{Act, By};
-use super::schedule;
 use super::store::{self, failed, time};
 use super::{Alarm, Applied, Context, MONITOR, apply, silence};
 use crate::rule::threshold::Fleet;
@@ -86,7 +85,8 @@ async fn look(
     let silences = silence::list(transaction, now_ms).await?;
     let is_fleet_down = apply::is_fleet_down(transaction).await?;
     let alarms = due.into_iter().chain(others).collect();
-    let mut desk = Desk::new(context, alarms, silences, is_fleet_down);
+    let live_ms = fleet::live_since(transaction, now_ms).await?;
+    let mut desk = Desk::new(context, alarms, silences, is_fleet_down).live_since(live_ms);
     for index in 0..count {
         look_at(&mut desk, index, now_ms);
     }
@@ -120,8 +120,7 @@ fn look_at(desk: &mut Desk<'_>, index: usize, now_ms: i64) {
     for _ in 0..ACTS_MAX {
         let alarm = desk.alarm(index);
         let at_ms = alarm.ordered(now_ms);
-        let suppressed = desk.why_not_told(alarm, at_ms);
-        let Some(act) = schedule::due(alarm, at_ms, &desk.context.timing, suppressed) else { break };
+        let Some(act) = desk.due(index, at_ms) else { break };
         let cause = match act {
             Act::Announce if alarm.announced_at_ms.is_none() => json!({ "why": "not told yet" }),
             Act::Announce => json!({ "why": "still active" }),

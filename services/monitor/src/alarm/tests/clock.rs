@@ -53,6 +53,7 @@ async fn add(lab: &Lab, name: Name, value: &str, from_ms: i64, to_ms: i64) -> Uu
 #[tokio::test]
 async fn a_bad_alarm_that_nobody_takes_on_is_escalated_once_and_told_each_day() {
     let lab = Lab::start().await;
+    lab.live_since(START_MS).await;
     lab.apply(vec![begin(AlarmType::LockFault, Severity::Critical, START_MS)]).await;
     let looks = [1_000, 15 * MINUTE_MS - 1, 15 * MINUTE_MS, 16 * MINUTE_MS, DAY_MS, DAY_MS + 15 * MINUTE_MS];
     let expected =
@@ -62,6 +63,25 @@ async fn a_bad_alarm_that_nobody_takes_on_is_escalated_once_and_told_each_day() 
     // Somebody takes it on: quiet.
     lab.act(lab.alarms().await[0].id, Act::Acknowledge, START_MS + 2 * DAY_MS).await.unwrap();
     assert_eq!(swept(&lab, &[9 * DAY_MS]).await, []);
+}
+
+#[tokio::test]
+async fn what_a_backlog_raises_is_escalated_only_after_people_had_time_for_it() {
+    let lab = Lab::start().await;
+    lab.apply(vec![begin(AlarmType::LockFault, Severity::Major, START_MS)]).await;
+    let look_at = async || lab.alarms().await[0].look_at_ms.unwrap() - START_MS;
+    // No lane writes, or it has not caught up.
+    assert_eq!(swept(&lab, &[30 * MINUTE_MS]).await, []);
+    assert_eq!(look_at().await, 45 * MINUTE_MS);
+    lab.live_since(START_MS).await;
+    lab.execute("update lane set live_since = null").await;
+    assert_eq!(swept(&lab, &[45 * MINUTE_MS]).await, []);
+    assert_eq!(look_at().await, HOUR_MS);
+    lab.live_since(START_MS + 50 * MINUTE_MS).await;
+    assert_eq!(swept(&lab, &[HOUR_MS]).await, []);
+    assert_eq!(look_at().await, 65 * MINUTE_MS);
+    let looks = [65 * MINUTE_MS - 1, 65 * MINUTE_MS];
+    assert_eq!(swept(&lab, &looks).await, [(65 * MINUTE_MS, Change::Escalated, true)]);
 }
 
 #[tokio::test]
@@ -80,6 +100,7 @@ async fn a_little_alarm_is_not_escalated_and_expires_a_day_after_it_is_over() {
 #[tokio::test]
 async fn what_comes_while_the_alarm_is_shelved_is_told_when_the_shelf_ends() {
     let lab = Lab::start().await;
+    lab.live_since(START_MS).await;
     let moving = AlarmType::StuckMoving;
     lab.apply(vec![begin(moving, Severity::Major, START_MS)]).await;
     let id = lab.alarms().await[0].id;
@@ -243,6 +264,7 @@ async fn what_is_old_is_removed_and_only_one_sweeps() {
 #[tokio::test]
 async fn the_sweeper_sweeps_and_counts_and_ends_when_it_should() {
     let lab = Lab::start().await;
+    lab.live_since(START_MS).await;
     lab.apply(vec![begin(AlarmType::LockFault, Severity::Critical, START_MS)]).await;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(registry.sub_registry_with_prefix("monitor")));

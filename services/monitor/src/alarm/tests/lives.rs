@@ -143,7 +143,7 @@ fn check(alarm: &mut Alarm, act: Act, at_ms: i64, suppressed: Option<Suppressed>
     assert!(alarm.state != State::Acknowledged || alarm.acked_by.is_some());
     assert!(alarm.is_open() || alarm.shelved_until_ms.is_none());
     assert!(alarm.changed_at_ms >= before.changed_at_ms && alarm.last_at_ms >= before.last_at_ms);
-    let looks = schedule::look_at(alarm, at_ms, &Timing::default(), suppressed);
+    let looks = schedule::look_at(alarm, at_ms, &Timing::default(), i64::MIN, suppressed);
     assert!(alarm.is_open() || looks.is_none());
     let Some(event) = event else {
         assert_eq!((alarm.no, alarm.state, alarm.severity), (before.no, before.state, before.severity));

@@ -97,6 +97,16 @@ impl Lab {
         rows.iter().map(|row| serde_json::from_slice(row.get(0)).unwrap()).collect()
     }
 
+    /// A lane that keeps up since this time, and always writes.
+    pub(super) async fn live_since(&self, at_ms: i64) {
+        self.execute(&format!(
+            "insert into lane (partition, version, evaluated_at, live_since, locks, offline, lost, updated_at)
+             values (9, 1, now(), to_timestamp({at_ms} / 1000.0), 0, 0, 0, 'infinity')
+             on conflict (partition) do update set live_since = excluded.live_since"
+        ))
+        .await;
+    }
+
     pub(super) async fn execute(&self, sql: &str) {
         self.owner.get().await.unwrap().batch_execute(sql).await.unwrap();
     }
