@@ -44,14 +44,28 @@ pub async fn act(
     at_ms: i64,
 ) -> Result<(Alarm, Event), ActError> {
     check(act, comment, at_ms)?;
-    let alarm = store::one(transaction, alarm_id).await?.ok_or(ActError::NotFound)?;
+    let (alarms, index) = load(transaction, alarm_id).await?.ok_or(ActError::NotFound)?;
     let cause = comment.map_or_else(|| json!({}), |comment| json!({ "comment": comment }));
     let by = By { origin: Origin::Operator, actor, cause, value: None };
-    let mut desk = Desk::new(context, vec![alarm], Vec::new(), false);
+    let mut desk = Desk::new(context, alarms, Vec::new(), false);
     // Acts of people are events, whatever they change.
-    let event = desk.act(0, act, at_ms, by)?.cloned().ok_or(Fault::Bug("an act made no event".into()))?;
+    let event = desk.act(index, act, at_ms, by)?.cloned().ok_or(Fault::Bug("an act made no event".into()))?;
     store::save(transaction, &desk).await?;
-    Ok((desk.rows.swap_remove(0).alarm, event))
+    Ok((desk.rows.swap_remove(index).alarm, event))
+}
+
+/// Locks and loads the alarm, and the other open ones of its lock, which may be told once it is over;
+/// and says which of them it is.
+async fn load(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<(Vec<Alarm>, usize)>, Fault> {
+    let Some(client_id) = store::lock_of(transaction, id).await? else { return Ok(None) };
+    // All of them at once, in the order in which everybody locks them.
+    let open = store::open(transaction, &[&client_id]).await?;
+    if let Some(index) = open.iter().position(|alarm| alarm.id == id) {
+        return Ok(Some((open, index)));
+    }
+    // A closed one stays closed.
+    let closed = store::one(transaction, id).await?;
+    Ok(closed.map(|alarm| (vec![alarm], 0)))
 }
 
 fn check(act: Act, comment: Option<&str>, at_ms: i64) -> Result<(), ActError> {

@@ -86,6 +86,13 @@ async fn of_locks(
     rows.iter().map(alarm).collect()
 }
 
+/// The lock that an alarm is about.
+pub async fn lock_of(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<String>, Fault> {
+    let select = "select client_id from alarm where id = $1";
+    let rows = transaction.query_typed(select, &[(&id, Type::UUID)]).await.map_err(failed)?;
+    rows.first().map(|row| row.try_get(0)).transpose().map_err(failed)
+}
+
 /// Locks and loads an alarm.
 pub async fn one(transaction: &Transaction<'_>, id: Uuid) -> Result<Option<Alarm>, Fault> {
     let select = format!("select {COLUMNS} from alarm where id = $1 for update");

@@ -13,7 +13,8 @@ use super::Alarm;
 use super::silence::Silence;
 
 /// A suppression may end without anybody's touching the alarm: it is looked at again after so long.
-const LOOK_AGAIN_MS: i64 = 30_000;
+/// With a thousand looks in a sweep, which is a second, 100,000 suppressed ones leave room for others.
+const LOOK_AGAIN_MS: i64 = 300_000;
 
 /// Why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
