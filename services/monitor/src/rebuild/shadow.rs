@@ -30,6 +30,9 @@ const KEYS: &str = "
     alter table was_battery_day add primary key (client_id, day);
     analyze was_alarm, was_alarm_event, was_lock_current, was_battery_day";
 
+/// To copy, index and compare takes as long as there are rows.
+const UNBOUNDED: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0";
+
 const BEHIND: &str = "select coalesce(sum(greatest(was.next_offset - now.next_offset, 0)), 0)::bigint
     from was_consumer_offset was join consumer_offset now using (stream, partition)
     where was.partition <> all($1)";
@@ -113,6 +116,7 @@ impl Shadow {
     /// Makes the schema anew. `pool` has connections of an owner that look for names in it.
     pub(super) async fn make(pool: &Pool, name: &str) -> anyhow::Result<Self> {
         let mut client = pool.get().await.context("connect to postgres")?;
+        client.batch_execute(UNBOUNDED).await?;
         migrate::is_current(&client, SCHEMA.name, SCHEMA.migrations).await.context("the live schema")?;
         let lock = "select pg_try_advisory_lock(hashtextextended('latchline rebuild ' || $1, 0))";
         let is_alone: bool = client.query_one(lock, &[&name]).await?.try_get(0)?;
