@@ -1,0 +1,1 @@
+//! From a row to a provider's answer: leases, attempts, and what follows from how they ended.

@@ -1,0 +1,1 @@
+//! Users, their contacts, locks and preferences, as they are in Postgres.

@@ -1,0 +1,1 @@
+//! Records in, notifications out: what happened, who is told, and the rows of it, in the transaction that stores the offset.

@@ -1,0 +1,1 @@
+//! The words: templates, phrases, and how they are filled.
