@@ -11,6 +11,7 @@ pub mod status;
 
 pub mod directory;
 pub mod route;
+pub mod verification;
 
 pub mod digest;
 pub mod intake;
