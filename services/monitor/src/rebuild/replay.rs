@@ -105,11 +105,7 @@ impl Replay {
         if let Some(Slot::Stored(lane)) = slot {
             return Ok(lane);
         }
-        let known = store::lane::load(transaction, number).await?;
-        let stream = self.streams.states.as_str().into();
-        let mut lane = Box::new(Lane::new(number, stream, known, Arc::clone(&self.rules)));
-        store::locks::load(transaction, number, |row| lane.insert(&row)).await?;
-        Ok(lane)
+        store::load(transaction, number, &self.streams.states, Arc::clone(&self.rules)).await
     }
 
     async fn apply(
@@ -140,18 +136,7 @@ impl Replay {
         mut lane: Box<Lane>,
         effects: Effects,
     ) -> Result<(), Fault> {
-        let (view, days) = (lane.view(), lane.take_days());
-        let mut memories = String::new();
-        let rows = lane.rows(&mut memories);
-        let (is_ours, (), ()) = tokio::try_join!(
-            store::lane::save(transaction, number, &view),
-            store::locks::save(transaction, number, &rows),
-            store::battery::save(transaction, &days),
-        )?;
-        drop(rows);
-        if !is_ours {
-            return Err(Fault::transient(format!("lane {number} is not as it is remembered")));
-        }
+        store::save(transaction, number, &mut lane).await?;
         let mut signals = effects.signals;
         signals.retain(|located| !COPIED.contains(&located.signal.alarm));
         replay(transaction, &self.context, &signals).await?;

@@ -96,10 +96,7 @@ impl Monitor {
             lane.adopt(&rules);
             return Ok(lane);
         }
-        let known = store::lane::load(transaction, number).await?;
-        let stream = self.config.streams.states.as_str().into();
-        let mut lane = Box::new(Lane::new(number, stream, known, rules));
-        store::locks::load(transaction, number, |row| lane.insert(&row)).await?;
+        let lane = store::load(transaction, number, &self.config.streams.states, rules).await?;
         debug!(lane = number, locks = lane.len(), "locks were read");
         Ok(lane)
     }
@@ -131,19 +128,7 @@ impl Monitor {
         mut lane: Box<Lane>,
         effects: Effects,
     ) -> Result<(), Fault> {
-        let (view, days) = (lane.view(), lane.take_days());
-        let mut memories = String::new();
-        let rows = lane.rows(&mut memories);
-        // Statements of one connection: they go out together and are done one after the other.
-        let (is_ours, (), ()) = tokio::try_join!(
-            store::lane::save(transaction, number, &view),
-            store::locks::save(transaction, number, &rows),
-            store::battery::save(transaction, &days),
-        )?;
-        drop(rows);
-        if !is_ours {
-            return Err(Fault::transient(format!("lane {number} is not as it is remembered")));
-        }
+        store::save(transaction, number, &mut lane).await?;
         let Effects { signals, tally } = effects;
         let applied = apply(transaction, &self.config.alarms, signals).await?;
         lane.stored();

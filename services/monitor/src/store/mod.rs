@@ -10,16 +10,48 @@ pub mod battery;
 pub mod lane;
 pub mod locks;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use latchline_shared::fault::Fault;
 use latchline_shared::kit::postgres::fault;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, Transaction};
+
+use crate::lane::Lane;
+use crate::rule::load::Rules;
 
 /// Most rows in one statement.
 const ROWS_MAX: usize = 4_000;
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A lane as it is stored; `stream` is the one of reports.
+pub async fn load(
+    transaction: &Transaction<'_>,
+    number: i32,
+    stream: &str,
+    rules: Arc<Rules>,
+) -> Result<Box<Lane>, Fault> {
+    let known = lane::load(transaction, number).await?;
+    let mut lane = Box::new(Lane::new(number, stream.into(), known, rules));
+    locks::load(transaction, number, |row| lane.insert(&row)).await?;
+    Ok(lane)
+}
+
+/// Writes what has changed of a lane, unless somebody else has written since it was read.
+pub async fn save(transaction: &Transaction<'_>, number: i32, lane: &mut Lane) -> Result<(), Fault> {
+    let (view, days) = (lane.view(), lane.take_days());
+    let mut memories = String::new();
+    let rows = lane.rows(&mut memories);
+    // Statements of one connection: they go out together and are done one after the other.
+    let (is_ours, (), ()) = tokio::try_join!(
+        lane::save(transaction, number, &view),
+        locks::save(transaction, number, &rows),
+        battery::save(transaction, &days),
+    )?;
+    if is_ours { Ok(()) } else { Err(Fault::transient(format!("lane {number} is not as it is remembered"))) }
+}
 
 fn failed(error: Error) -> Fault {
     fault::of(&error)
