@@ -24,4 +24,5 @@ pub mod http;
 pub mod query;
 
 pub mod migrations;
+pub mod settings;
 pub mod sink;

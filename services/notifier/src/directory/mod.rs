@@ -14,6 +14,8 @@ pub mod enqueue;
 pub mod erase;
 pub mod store;
 
+pub mod recipients;
+
 use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
