@@ -5,6 +5,7 @@
 //! a server that cannot prove its name is not talked to.
 
 pub mod fault;
+pub mod listen;
 pub mod migrate;
 #[cfg(feature = "http")]
 pub mod prepare;
