@@ -80,7 +80,7 @@ create table notification (
     id          uuid        primary key, -- from event, user, channel and address: the same event again is the same id
     event_type  text        not null,
     severity    text        not null,
-    priority    smallint    not null,    -- 1: critical, goes first
+    priority    smallint    not null check (priority in (0, 1)), -- 1: critical, goes first
     client_id   text        not null,    -- the lock; empty: none
     process_id  text,                    -- of a result
     alarm_id    uuid,                    -- of a change of an alarm, and its number

@@ -1,0 +1,191 @@
+//! What follows from how an attempt ended. Pure.
+//!
+//! Only what a provider said of this message counts towards the end of the message; a provider that
+//! cannot be talked to says nothing of it, so there the message's expiry is the end. What may have
+//! arrived is sent again only where a second copy is recognised, or does less harm than none.
+
+use std::time::Duration;
+
+use super::settings::Settings;
+use crate::channel::{Answer, Bounce};
+use crate::status::{Outcome, Status};
+
+/// Where a message stood when the attempt began, this attempt included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// Attempts.
+    pub attempts: i32,
+    /// Those that were answered with "later" before this one.
+    pub failures: i32,
+    /// Those that may have arrived before this one.
+    pub ambiguous: i32,
+    /// Whether what may have arrived is sent again.
+    pub is_resent: bool,
+    /// Until it is not worth telling any more.
+    pub left: Duration,
+}
+
+/// What becomes of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Where it stands now.
+    pub status: Status,
+    /// Attempts that were answered with "later".
+    pub failures: i32,
+    /// Attempts that may have arrived.
+    pub ambiguous: i32,
+    /// With [`Status::Pending`]: until the next attempt.
+    pub wait: Duration,
+    /// What is to be remembered of the address.
+    pub bounce: Option<Bounce>,
+}
+
+/// What follows. `random` is anywhere in the range of its type.
+pub fn verdict(settings: &Settings, tried: Tried, answer: &Answer, random: u64) -> Verdict {
+    let Tried { attempts, failures, ambiguous, is_resent, left } = tried;
+    let ends = |status| Verdict { status, failures, ambiguous, wait: Duration::ZERO, bounce: None };
+    let wait = |power: i32| wait(settings, power, left, answer.after, random);
+    match answer.outcome {
+        Outcome::Accepted => ends(Status::Sent),
+        Outcome::Permanent => Verdict { bounce: answer.bounce, ..ends(Status::Dead) },
+        Outcome::Unavailable => again(ends(Status::Expired), wait(attempts.saturating_sub(1))),
+        Outcome::Transient => {
+            let failed = Verdict { failures: failures.saturating_add(1), ..ends(Status::Expired) };
+            fails(settings, failed, wait(failures))
+        }
+        // What is still under way has no end; whoever asks has lost sight of it.
+        Outcome::Ambiguous | Outcome::Started => {
+            let ambiguous = ambiguous.saturating_add(1);
+            if !is_resent {
+                return Verdict { ambiguous, ..ends(Status::Ambiguous) };
+            }
+            let failures = failures.saturating_add(1);
+            let failed = Verdict { failures, ambiguous, ..ends(Status::Expired) };
+            fails(settings, failed, wait(failures - 1))
+        }
+    }
+}
+
+fn fails(settings: &Settings, failed: Verdict, wait: Option<Duration>) -> Verdict {
+    if failed.failures >= settings.attempts_max {
+        return Verdict { status: Status::Dead, ..failed };
+    }
+    again(failed, wait)
+}
+
+/// Another attempt after this wait, or the end that is given.
+fn again(end: Verdict, wait: Option<Duration>) -> Verdict {
+    match wait {
+        Some(wait) => Verdict { status: Status::Pending, wait, ..end },
+        None => end,
+    }
+}
+
+/// Anything up to base · 2^power, the cap and what is left, so that those who failed together do not
+/// come back together; not before what the provider asked for. `None`: that is too late.
+fn wait(
+    settings: &Settings,
+    power: i32,
+    left: Duration,
+    after: Option<Duration>,
+    random: u64,
+) -> Option<Duration> {
+    let factor = 1_u32 << power.clamp(0, 20);
+    let longest = settings.base.saturating_mul(factor).min(settings.cap).min(left);
+    // 53 bits are all that a float tells apart; below 1, so that the wait ends before what is left.
+    let wait = longest.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64);
+    let wait = wait.max(after.unwrap_or_default());
+    (wait < left).then_some(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::settings::tests::settings;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const HALF: u64 = 1 << 63;
+
+    fn first() -> Tried {
+        Tried { attempts: 1, failures: 0, ambiguous: 0, is_resent: true, left: HOUR }
+    }
+
+    fn answer(outcome: Outcome) -> Answer {
+        Answer::new(outcome, "x", "")
+    }
+
+    #[test]
+    fn what_follows_from_an_end() {
+        let late = Tried { attempts: 20, failures: 11, ..first() };
+        let once = Tried { is_resent: false, ..first() };
+        let over = Tried { left: Duration::ZERO, ..first() };
+        for (tried, outcome, status, failures, ambiguous, wait_ms) in [
+            (first(), Outcome::Accepted, Status::Sent, 0, 0, 0),
+            (over, Outcome::Accepted, Status::Sent, 0, 0, 0),
+            (first(), Outcome::Transient, Status::Pending, 1, 0, 1_000),
+            (Tried { failures: 3, ..first() }, Outcome::Transient, Status::Pending, 4, 0, 8_000),
+            (late, Outcome::Transient, Status::Dead, 12, 0, 0),
+            (over, Outcome::Transient, Status::Expired, 1, 0, 0),
+            (first(), Outcome::Unavailable, Status::Pending, 0, 0, 1_000),
+            // Attempts lengthen the wait, but are not the end.
+            (late, Outcome::Unavailable, Status::Pending, 11, 0, 450_000),
+            (over, Outcome::Unavailable, Status::Expired, 0, 0, 0),
+            (first(), Outcome::Permanent, Status::Dead, 0, 0, 0),
+            (first(), Outcome::Ambiguous, Status::Pending, 1, 1, 1_000),
+            (late, Outcome::Ambiguous, Status::Dead, 12, 1, 0),
+            (over, Outcome::Ambiguous, Status::Expired, 1, 1, 0),
+            (once, Outcome::Ambiguous, Status::Ambiguous, 0, 1, 0),
+            (once, Outcome::Started, Status::Ambiguous, 0, 1, 0),
+        ] {
+            let wait = Duration::from_millis(wait_ms);
+            let expected = Verdict { status, failures, ambiguous, wait, bounce: None };
+            assert_eq!(verdict(&settings(), tried, &answer(outcome), HALF), expected, "{tried:?} {outcome}");
+        }
+    }
+
+    #[test]
+    fn a_provider_can_ask_for_a_pause() {
+        let later = |after| Answer { after: Some(after), ..answer(Outcome::Transient) };
+        let minute = Duration::from_secs(60);
+        assert_eq!(verdict(&settings(), first(), &later(minute), 0).wait, minute);
+        // By then nobody wants to know.
+        assert_eq!(verdict(&settings(), first(), &later(HOUR), 0).status, Status::Expired);
+        let tried = Tried { failures: 11, ..first() };
+        assert_eq!(verdict(&settings(), tried, &later(HOUR), 0).status, Status::Dead);
+    }
+
+    #[test]
+    fn only_a_refusal_is_held_against_the_address() {
+        for outcome in Outcome::ALL.iter().copied() {
+            let gone = Answer { bounce: Some(Bounce::Gone), ..answer(outcome) };
+            let bounce = verdict(&settings(), first(), &gone, 0).bounce;
+            assert_eq!(bounce.is_some(), outcome == Outcome::Permanent, "{outcome}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_ends(
+            outcomes in prop::collection::vec((0..Outcome::ALL.len(), any::<u64>()), 200),
+            is_resent in any::<bool>(),
+        ) {
+            let mut left = HOUR;
+            let mut tried = Tried { is_resent, ..first() };
+            for (outcome, random) in outcomes {
+                let outcome = Outcome::ALL[outcome];
+                let next = verdict(&settings(), Tried { left, ..tried }, &answer(outcome), random);
+                prop_assert!(next.failures <= 12 && next.status != Status::Sending);
+                if next.status != Status::Pending {
+                    prop_assert_eq!(next.wait, Duration::ZERO);
+                    return Ok(());
+                }
+                prop_assert!(next.wait < left && next.wait <= settings().cap);
+                left -= next.wait;
+                let Verdict { failures, ambiguous, .. } = next;
+                tried = Tried { attempts: tried.attempts + 1, failures, ambiguous, ..tried };
+            }
+        }
+    }
+}
