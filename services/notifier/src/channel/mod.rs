@@ -3,6 +3,10 @@
 //!
 //! Invariant: what a provider says, or does not say, is an [`Answer`], never an error of ours.
 
+mod exchange;
+
+pub mod sms;
+
 use std::time::Duration;
 
 use latchline_shared::text;
