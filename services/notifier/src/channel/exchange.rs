@@ -3,6 +3,7 @@
 //!
 //! Invariant: what was certainly not sent is `unavailable`; what may have been is `ambiguous`.
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,6 +35,16 @@ pub(super) struct Reply {
     pub(super) after: Option<Duration>,
     /// Its body, or the beginning of one that is too long or breaks off.
     pub(super) body: Vec<u8>,
+}
+
+/// The address is one that we do not connect to; a resolver's error.
+#[derive(Debug, thiserror::Error)]
+#[error("no address of it is permitted")]
+pub(super) struct Refused;
+
+/// What follows: nothing was sent, and will not be.
+pub(super) fn refused(refused: &Refused) -> Answer {
+    Answer::new(Outcome::Permanent, "address_refused", &refused.to_string())
 }
 
 /// A client that tells all, and does nothing by itself: no redirects, no retries, no proxy.
@@ -78,6 +89,9 @@ pub(super) async fn exchange(request: RequestBuilder) -> Result<Reply, Answer> {
 }
 
 fn unanswered(error: reqwest::Error) -> Answer {
+    if let Some(why) = cause(&error) {
+        return refused(why);
+    }
     let (outcome, code) = if error.is_connect() {
         (Outcome::Unavailable, if error.is_timeout() { "connect_timeout" } else { "cannot_connect" })
     } else if error.is_builder() {
@@ -95,9 +109,13 @@ fn unanswered(error: reqwest::Error) -> Answer {
 
 /// Whether the connection was found closed before anything was written.
 fn was_not_sent(error: &reqwest::Error) -> bool {
-    let first: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    let mut chain = std::iter::successors(first, |error| error.source());
-    chain.any(|error| error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
+    cause(error).is_some_and(hyper::Error::is_canceled)
+}
+
+/// The first error of this type that led to it.
+fn cause<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    let mut chain = std::iter::successors(error.source(), |error| (*error).source());
+    chain.find_map(|error| error.downcast_ref())
 }
 
 /// Seconds, or a date (RFC 9110, section 10.2.3).

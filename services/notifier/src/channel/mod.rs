@@ -6,6 +6,7 @@
 mod exchange;
 
 pub mod sms;
+pub mod webhook;
 
 use std::time::Duration;
 
