@@ -55,7 +55,7 @@ create table lock_member (
     created_at timestamptz not null default now(),
     primary key (client_id, user_id)
 );
-create index member_by_user on lock_member (user_id);
+create index member_by_user on lock_member (user_id, client_id);
 
 -- What a user wants to be told of, and when. The row that says most holds as a whole: lock before
 -- event type; without any row, the defaults of the configuration.
@@ -116,6 +116,11 @@ create index notification_lease on notification (lease_until) where status = 'se
 create index notification_listed on notification (created_at desc, id desc);
 create index notification_of_user on notification (user_id, created_at desc, id desc);
 create index notification_of_lock on notification (client_id, created_at desc, id desc);
+create index notification_of_process on notification (process_id, created_at desc, id desc) where process_id is not null;
+create index notification_of_alarm on notification (alarm_id, created_at desc, id desc) where alarm_id is not null;
+-- What somebody looks for; of what went well there is too much.
+create index notification_by_status on notification (status, created_at desc, id desc)
+    where status in ('pending', 'sending', 'undelivered', 'ambiguous', 'suppressed', 'expired', 'dead');
 create index notification_of_contact on notification (contact_id) where status in ('pending', 'sending');
 create index notification_of_provider on notification (provider_id, provider) where provider_id is not null;
 

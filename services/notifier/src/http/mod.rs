@@ -1,1 +1,190 @@
-//! The HTTP interface.
+//! The HTTP interface: what was told to whom, and who wants to be told what.
+//!
+//! | route | scope |
+//! |---|---|
+//! | `GET /v1/notifications`, `/notifications/{id}`, `/providers`, `/templates` | read |
+//! | `POST /v1/templates/preview` | read |
+//! | `POST /v1/notifications/{id}/retry`, `/notifications/test` | operate |
+//! | `/v1/users…`, `/v1/locks/{client_id}/members…` | admin: personal data, in full |
+//! | `GET /openapi.json`, `/docs/` | none: they show no data |
+//!
+//! Each file has the routes of one thing. The pool is the API's own and each query has a limit in
+//! time, so that no question starves what tells people. Whoever has not the scope `admin` sees no
+//! address in full and no code, here and in errors; both are in no log.
+
+mod acts;
+mod contacts;
+mod link;
+mod locks;
+mod notifications;
+mod preferences;
+mod templates;
+mod users;
+
+pub mod openapi;
+pub mod providers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post, put};
+use deadpool_postgres::{Client, Pool};
+use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::params::bad;
+use latchline_shared::kit::api::{self, harden};
+use latchline_shared::kit::config::{Validate, value};
+use latchline_shared::kit::http::problem::Problem;
+use latchline_shared::kit::http::tokens::{Tokens, protect};
+use serde::Deserialize;
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::directory::check::{unfit_client_id, unfit_user_id};
+use crate::template::Templates;
+
+/// Looking.
+pub const READ: &str = "read";
+/// Doing something about notifications.
+pub const OPERATE: &str = "operate";
+/// People, with their addresses.
+pub const ADMIN: &str = "admin";
+/// The scopes of a token.
+pub const SCOPES: &[&str] = &[READ, OPERATE, ADMIN];
+
+/// Rows of a page, if no other number is asked for.
+const LIMIT_DEFAULT: i64 = 100;
+/// Most rows of a page.
+const LIMIT_MAX: i64 = 1000;
+
+type Pairs = axum::extract::Query<Vec<(String, String)>>;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Api {
+    /// Connections of these routes alone, in the role of the service and with its search path.
+    pub pool: Pool,
+    /// Who may ask.
+    pub tokens: Arc<Tokens>,
+    /// The words.
+    pub templates: Arc<Templates>,
+    /// How providers are doing, as this process sees it.
+    pub providers: providers::Watch,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The `[api]` table: bounds of the questions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Limits {
+    /// How long one query may take.
+    #[serde(rename = "query_timeout_ms", deserialize_with = "value::milliseconds")]
+    pub query_timeout: Duration,
+}
+
+impl Validate for Limits {
+    fn problems(&self, problems: &mut Vec<String>) {
+        if self.query_timeout.is_zero() {
+            problems.push("api.query_timeout_ms: must not be 0".to_owned());
+        }
+    }
+}
+
+/// What the handlers share.
+struct State {
+    api: Api,
+}
+
+type Shared = axum::extract::State<Arc<State>>;
+
+/// All routes for people. Reports of gateways come by routes of their own.
+pub fn routes(api: Api) -> Router {
+    let tokens = Arc::clone(&api.tokens);
+    let state = Arc::new(State { api });
+    let read = Router::new()
+        .route("/v1/notifications", get(notifications::list))
+        .route("/v1/notifications/{id}", get(notifications::show))
+        .route("/v1/providers", get(providers::list))
+        .route("/v1/templates", get(templates::list))
+        .route("/v1/templates/preview", post(templates::preview));
+    let operate = Router::new()
+        .route("/v1/notifications/{id}/retry", post(acts::retry))
+        .route("/v1/notifications/test", post(acts::test));
+    let admin = Router::new()
+        .route("/v1/users", get(users::list))
+        .route("/v1/users/{id}", get(users::show).put(users::put).delete(users::remove))
+        .route("/v1/users/{id}/contacts", get(contacts::list).post(contacts::add))
+        .route("/v1/users/{id}/contacts/{contact}", delete(contacts::remove))
+        .route("/v1/users/{id}/contacts/{contact}/verify", post(contacts::verify))
+        .route("/v1/users/{id}/contacts/{contact}/code", post(contacts::code))
+        .route("/v1/users/{id}/preferences", get(preferences::show).put(preferences::put))
+        .route("/v1/users/{id}/locks", get(locks::of_user))
+        .route("/v1/locks/{client_id}/members", get(locks::members))
+        .route("/v1/locks/{client_id}/members/{user_id}", put(locks::put).delete(locks::remove));
+    let routes = protect(read, Arc::clone(&tokens), READ)
+        .merge(protect(operate, Arc::clone(&tokens), OPERATE))
+        .merge(protect(admin, tokens, ADMIN))
+        .with_state(state)
+        .merge(api::openapi::routes("notifier", openapi::description()));
+    harden(routes)
+}
+
+impl State {
+    /// A connection of the API's pool.
+    async fn client(&self) -> Result<Client, Failure> {
+        Ok(self.api.pool.get().await?)
+    }
+
+    /// Opens a transaction that only reads, each of whose queries ends in time.
+    async fn reading<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Failure> {
+        api::read_only(client, self.api.limits.query_timeout).await
+    }
+
+    /// Opens a transaction that writes, each of whose queries ends in time.
+    async fn writing<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Failure> {
+        let client: &mut tokio_postgres::Client = client;
+        let transaction = client.transaction().await?;
+        let timeout_ms = self.api.limits.query_timeout.as_millis();
+        transaction.batch_execute(&format!("set local statement_timeout = {timeout_ms}")).await?;
+        Ok(transaction)
+    }
+}
+
+/// Writes what a transaction did.
+async fn commit(transaction: Transaction<'_>) -> Result<(), Failure> {
+    Ok(transaction.commit().await?)
+}
+
+/// An id of ours out of a path; what is none is of nothing.
+fn id(text: &str, what: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(text).map_err(|_| not_found(what))
+}
+
+/// The id of a user out of a path.
+fn user_id(name: &str, text: String) -> Result<String, Problem> {
+    unfit_user_id(&text).map_or(Ok(text), |why| Err(bad(format!("{name}: {why}"))))
+}
+
+/// The id of a lock out of a path.
+fn client_id(text: String) -> Result<String, Problem> {
+    unfit_client_id(&text).map_or(Ok(text), |why| Err(bad(format!("client_id: {why}"))))
+}
+
+/// 400 with all that is wrong with a body.
+fn wrong(problems: &[String]) -> Problem {
+    bad(problems.join("; "))
+}
+
+/// 404 with what is not there.
+fn not_found(what: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+}
+
+/// 409 with what stands in the way.
+fn conflict(why: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::CONFLICT, why)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The real server in front of a real Postgres, asked as anybody would.
+
+mod access;
+mod acts;
+mod contacts;
+mod notifications;
+mod openapi;
+mod plans;
+mod templates;
+mod users;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use latchline_shared::kit::http::tokens::{self, Tokens};
+use latchline_shared::kit::http::{Http, server};
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::providers::Provider;
+use super::{Api, Limits, SCOPES, routes};
+use crate::delivery::breaker::Condition;
+use crate::event::Channel;
+use crate::migrations::tests::{Database, database};
+use crate::template::Templates;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A running interface with a database of its own.
+struct App {
+    /// In the role of the service.
+    pool: Pool,
+    /// As the owner.
+    owner: Pool,
+    base: String,
+    client: reqwest::Client,
+    /// A token with all scopes.
+    secret: String,
+    stop: CancellationToken,
+    tokens: Arc<Tokens>,
+    folder: TempDir,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The detail of a problem.
+    fn detail(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.body);
+        self.json()["detail"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A text of each element of a list.
+    fn texts(&self, list: &str, name: &str) -> Vec<String> {
+        let json = self.json();
+        let list = json[list].as_array().expect(&self.body).iter();
+        list.map(|one| one[name].as_str().expect(&self.body).to_owned()).collect()
+    }
+}
+
+fn limits() -> Limits {
+    Limits { query_timeout: SOON }
+}
+
+fn providers() -> Vec<Provider> {
+    vec![
+        Provider { channel: Channel::Email, name: "relay".to_owned(), condition: Condition::Closed },
+        Provider { channel: Channel::Sms, name: "gateway".to_owned(), condition: Condition::Open(SOON) },
+    ]
+}
+
+impl App {
+    async fn start() -> Self {
+        Self::start_within(limits()).await
+    }
+
+    async fn start_within(limits: Limits) -> Self {
+        let Database { pool, owner, .. } = database().await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        let token = tokens::generate("tester", "read,operate,admin", SCOPES).unwrap();
+        std::fs::write(&path, token.line).unwrap();
+        let tokens = Arc::new(Tokens::open(&path, SCOPES).unwrap());
+        let stop = CancellationToken::new();
+        let api = Api {
+            pool: pool.clone(),
+            tokens: Arc::clone(&tokens),
+            templates: Arc::new(Templates::load(None).unwrap()),
+            providers: Arc::new(providers),
+            limits,
+        };
+        let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let http = Http {
+            address: None,
+            connections_max: 100,
+            body_bytes_max: 256 * 1024,
+            head_timeout: SOON,
+            request_timeout: SOON,
+        };
+        tokio::spawn(server::serve(listener, routes(api), http, stop.clone()));
+        let client = reqwest::Client::new();
+        Self { pool, owner, base, client, secret: token.secret, stop, tokens, folder }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.secret)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.timeout(SOON).send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, body: response.text().await.unwrap() }
+    }
+
+    async fn ask(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// An answer that must be good.
+    async fn get(&self, path: &str) -> Answer {
+        let answer = self.ask(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        answer
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(&body)).await
+    }
+
+    /// A question without a body.
+    async fn poke(&self, path: &str) -> Answer {
+        self.send(self.request(Method::POST, path)).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(self.request(Method::PUT, path).json(&body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.owner.get().await.unwrap().batch_execute(sql).await.unwrap();
+    }
+
+    /// The first column of the first row, as a text.
+    async fn value(&self, sql: &str) -> String {
+        let row = self.owner.get().await.unwrap().query_one(sql, &[]).await.unwrap();
+        row.get::<_, Option<String>>(0).unwrap_or_default()
+    }
+
+    async fn user(&self, id: &str) {
+        let body = json!({"name": "Taro", "locale": "ja", "time_zone": "Asia/Tokyo"});
+        let answer = self.put(&format!("/v1/users/{id}"), body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+    }
+
+    /// Adds a contact and says what it was answered with.
+    async fn contact(&self, user: &str, channel: &str, address: &str) -> Value {
+        let body = json!({"channel": channel, "address": address});
+        let answer = self.post(&format!("/v1/users/{user}/contacts"), body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.json()
+    }
+
+    /// A contact that needs no code any more; its id.
+    async fn active_contact(&self, user: &str, channel: &str, address: &str) -> String {
+        let contact = self.contact(user, channel, address).await["id"].as_str().unwrap().to_owned();
+        self.execute(&format!("update contact set status = 'active' where id = '{contact}'")).await;
+        self.execute(&format!("delete from notification where contact_id = '{contact}'")).await;
+        contact
+    }
+
+    /// Notifications of many users and locks at once, one a second, the first with number `first`.
+    async fn fill(&self, first: i64, count: i64) {
+        self.execute(&format!(
+            "insert into notification (id, event_type, severity, priority, client_id, process_id, alarm_id, \
+                 alarm_no, user_id, contact_id, channel, address, locale, time_zone, facts, status, due_at, \
+                 occurred_at, expires_at, created_at) \
+             select lpad(to_hex(n), 32, '0')::uuid, (array['unlocked', 'battery_low', 'tamper'])[n % 3 + 1], \
+                 (array['info', 'warning', 'critical'])[n % 3 + 1], 0, 'lock-' || n % 1000, \
+                 case when n % 3 = 0 then 'process-' || n end, \
+                 case when n % 3 > 0 then lpad(to_hex(n / 100), 32, '0')::uuid end, 1, \
+                 'user-' || n % 500, lpad(to_hex(n % 500), 32, '0')::uuid, \
+                 (array['email', 'sms', 'webhook'])[n % 3 + 1], \
+                 (array['taro@example.com', '+819012341234', 'https://example.com/hook?key=hidden'])[n % 3 + 1], \
+                 'ja', 'Asia/Tokyo', '{{\"client_id\": \"x\", \"code\": \"123456\"}}', \
+                 case when n % 1000 = 7 then 'dead' when n % 1000 = 8 then 'pending' else 'sent' end, \
+                 timestamptz '2026-01-01Z', timestamptz '2026-01-01Z', timestamptz '2026-01-02Z', \
+                 timestamptz '2026-01-01Z' + n * interval '1 second' \
+             from generate_series({first}::bigint, {}) n",
+            first + count - 1
+        ))
+        .await;
+    }
+}
+
+/// The id of a notification of [`App::fill`].
+fn id_of(number: u128) -> String {
+    uuid::Uuid::from_u128(number).to_string()
+}

@@ -1,0 +1,27 @@
+//! The description that is committed is the one that is served.
+
+use latchline_shared::kit::api::testing::{assert_committed, assert_complete};
+
+use super::*;
+use crate::http::openapi::description;
+
+#[test]
+fn the_committed_description_is_that_of_the_code() {
+    assert_committed(&description(), env!("CARGO_MANIFEST_DIR"));
+}
+
+#[test]
+fn every_operation_says_what_it_takes_and_answers() {
+    assert_complete(&description());
+    let paths = description().paths.paths;
+    assert_eq!(paths.len(), 17, "{:?}", paths.keys());
+}
+
+#[tokio::test]
+async fn the_description_needs_no_token() {
+    let app = App::start().await;
+    for (path, contains) in [("/openapi.json", "Latchline notifier"), ("/docs/", "swagger-ui")] {
+        let answer = app.send(app.client.get(format!("{}{path}", app.base))).await;
+        assert_eq!((answer.status.as_u16(), answer.body.contains(contains)), (200, true), "{path}");
+    }
+}
