@@ -112,6 +112,8 @@ create table notification (
 ) with (fillfactor = 70);
 create index notification_due on notification (channel, priority desc, due_at) where status = 'pending' and digest is null;
 create index notification_digest on notification (due_at) where status = 'pending' and digest is not null;
+create index notification_by_digest on notification (digest, due_at) where status = 'pending' and digest is not null;
+create index notification_settled on notification (settled_at) where settled_at is not null;
 create index notification_lease on notification (lease_until) where status = 'sending';
 create index notification_listed on notification (created_at desc, id desc);
 create index notification_of_user on notification (user_id, created_at desc, id desc);
@@ -147,7 +149,7 @@ create table process (
     primary key (client_id, process_id)
 );
 create index process_by_lock on process (client_id, at desc);
-create index process_by_time on process (at);
+create index process_by_time on process (at, client_id, process_id);
 
 -- How much was told lately (GCRA: the time at which the bucket is full again).
 create table rate (
