@@ -7,6 +7,7 @@
 //! | `POST /v1/notifications/{id}/retry`, `/notifications/test` | operate |
 //! | `/v1/users…`, `/v1/locks/{client_id}/members…` | admin: personal data, in full |
 //! | `GET /openapi.json`, `/docs/` | none: they show no data |
+//! | `/v1/dlr/{gateway}` | none: a signed link ([`report`]) |
 //!
 //! Each file has the routes of one thing. The pool is the API's own and each query has a limit in
 //! time, so that no question starves what tells people. Whoever has not the scope `admin` sees no
@@ -23,6 +24,7 @@ mod users;
 
 pub mod openapi;
 pub mod providers;
+pub mod report;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -46,13 +46,13 @@ pub struct Report {
     pub provider_id: Option<String>,
 }
 
-/// Of which message a report is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// This one.
-    Notification(Uuid),
-    /// The one of which the gateway gave this id.
-    ProviderId(String),
+/// What whoever reports has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// The link of this message.
+    Link(Uuid),
+    /// The gateway's token: it may report of all of its messages, by its own ids.
+    Token,
 }
 
 impl Reports {
@@ -83,8 +83,8 @@ impl Reports {
 }
 
 impl Reporter {
-    /// Of which message the report is, if who sent it may report of it. `query` is the link's.
-    pub fn subject(&self, query: &[(String, String)], report: &Report) -> Option<Subject> {
+    /// What was shown by the fields of the link's query, if it is right.
+    pub fn shown(&self, query: &[(String, String)]) -> Option<Shown> {
         let field = |wanted: &str| {
             let mut pairs = query.iter();
             pairs.find_map(|(name, value)| (name == wanted).then_some(value.as_str())).unwrap_or_default()
@@ -93,12 +93,11 @@ impl Reporter {
             Auth::Link(links) => {
                 // An id that is none is checked like any other, for the time that it takes.
                 let id = Uuid::parse_str(field("ref")).unwrap_or_default();
-                links.is_ours(&self.gateway, id, field("mac")).then_some(Subject::Notification(id))
+                links.is_ours(&self.gateway, id, field("mac")).then_some(Shown::Link(id))
             }
             Auth::Token(hash) => {
                 let shown: [u8; 32] = Sha256::digest(field("token")).into();
-                let id = report.provider_id.clone().unwrap_or_default();
-                bool::from(shown.ct_eq(hash)).then_some(Subject::ProviderId(id))
+                bool::from(shown.ct_eq(hash)).then_some(Shown::Token)
             }
         }
     }
