@@ -10,8 +10,10 @@ pub mod event;
 pub mod status;
 
 pub mod directory;
-pub mod route;
+pub mod seed;
 pub mod verification;
+
+pub mod route;
 
 pub mod digest;
 pub mod intake;

@@ -59,6 +59,13 @@ pub struct User {
     time_zone: String,
 }
 
+impl User {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// A contact, as somebody writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
