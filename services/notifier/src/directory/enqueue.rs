@@ -1,5 +1,7 @@
 //! Notifications that people ask for (a code, a test): they go to one contact, whatever its user
 //! prefers.
+//!
+//! The contact is held meanwhile: whoever deletes it waits, and then erases this, too.
 
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ pub async fn enqueue(
                  users.locale, users.time_zone, $3, 'pending', now(), now(), \
                  now() + $4 * interval '1 second' \
              from contact join users on users.id = contact.user_id where contact.id = $5 \
+             for key share of contact \
              returning channel) \
          select pg_notify('latchline_notifier', channel) from written";
     transaction
