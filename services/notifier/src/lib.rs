@@ -25,6 +25,8 @@ pub mod template;
 pub mod http;
 pub mod query;
 
+pub mod prune;
+
 pub mod migrations;
 pub mod settings;
 pub mod sink;

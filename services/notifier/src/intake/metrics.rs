@@ -73,11 +73,6 @@ impl Tally {
             self.told_at_ms.push(at_ms);
         }
     }
-
-    /// Whether delivery has something new to do.
-    pub(super) fn is_news(&self) -> bool {
-        !self.told_at_ms.is_empty()
-    }
 }
 
 impl Metrics {

@@ -26,7 +26,6 @@ use latchline_shared::fault::Fault;
 use latchline_shared::kit::clock;
 use latchline_shared::kit::kafka::consumer::{Decoded, Gap, Poison, Record, Service};
 use latchline_shared::lock_state::Profiles;
-use tokio::sync::watch;
 use tokio_postgres::Transaction;
 use tracing::error;
 
@@ -44,7 +43,6 @@ pub struct Intake {
     config: Config,
     metrics: Metrics,
     lanes: Mutex<HashMap<i32, Lane>>,
-    commits: watch::Sender<u64>,
 }
 
 /// What an intake needs to know.
@@ -77,13 +75,7 @@ struct Picked<'a> {
 impl Intake {
     /// An intake that remembers nothing yet.
     pub fn new(config: Config, metrics: Metrics) -> Self {
-        Self { config, metrics, lanes: Mutex::default(), commits: watch::Sender::new(0) }
-    }
-
-    /// Counts the transactions of this instance that wrote what is to be told at once, so that delivery
-    /// knows when to look.
-    pub fn commits(&self) -> watch::Sender<u64> {
-        self.commits.clone()
+        Self { config, metrics, lanes: Mutex::default() }
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<i32, Lane>> {
@@ -233,9 +225,6 @@ impl Service for Intake {
         let remembered = lane.memory.len();
         drop(lanes);
         self.metrics.commit(number, remembered, &tally, now().as_millisecond());
-        if tally.is_news() {
-            self.commits.send_modify(|count| *count += 1);
-        }
     }
 }
 
