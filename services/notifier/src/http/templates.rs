@@ -18,33 +18,31 @@ use super::{Pairs, Shared};
 use crate::directory::LANGUAGES;
 use crate::directory::check::unfit_locale;
 use crate::event::{Channel, EventType, Facts, Severity};
-use crate::template::{Rendered, Templates};
+use crate::template::sms::{Encoding, segments};
+use crate::template::{CHANGES, Listed, Rendered, Templates};
 
-/// What there are words for.
+/// The words that there are.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Words {
-    /// Languages.
+    /// Languages that a user can have.
     locales: &'static [&'static str],
-    /// Channels.
-    channels: Vec<&'static str>,
-    /// Types of events.
-    event_types: Vec<&'static str>,
-    /// What can become of an alarm.
+    /// What can become of an alarm and is told.
     changes: Vec<&'static str>,
     /// How bad something can be.
     severities: Vec<&'static str>,
+    /// Which file has the words of what, in each language.
+    templates: Vec<Listed>,
 }
 
-/// What there are words for: every event in every language on every channel.
+/// Which file has the words of which event, and what can be previewed.
 #[utoipa::path(get, path = "/v1/templates", tag = "templates", responses((status = 200, body = Words)))]
-pub(super) async fn list(Query(pairs): Pairs) -> Result<Json<Words>, Problem> {
+pub(super) async fn list(Extract(state): Shared, Query(pairs): Pairs) -> Result<Json<Words>, Problem> {
     Params::new(pairs).finish()?;
     Ok(Json(Words {
         locales: &LANGUAGES,
-        channels: Channel::ALL.iter().map(|channel| channel.name()).collect(),
-        event_types: EventType::all().map(EventType::name).collect(),
-        changes: Change::ALL.iter().map(|change| change.name()).collect(),
+        changes: CHANGES.iter().map(|change| change.name()).collect(),
         severities: Severity::ALL.iter().map(|severity| severity.name()).collect(),
+        templates: state.api.templates.list(),
     }))
 }
 
@@ -55,11 +53,11 @@ pub(super) struct Imagined {
     /// What happened.
     #[schema(value_type = String, example = "unlocked")]
     event_type: EventType,
-    /// Of an alarm: what became of it; `raised` if it is not given.
+    /// Of an alarm: what became of it. Without it, `unlock_failed` is a result, and an alarm is raised.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     change: Option<Change>,
-    /// How bad it is.
+    /// How bad it is; as is usual if it is not given.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     severity: Option<Severity>,
@@ -68,14 +66,14 @@ pub(super) struct Imagined {
     /// IANA name; UTC if it is not given.
     #[serde(default)]
     time_zone: Option<String>,
-    /// What is known of it, as `facts` of a notification.
+    /// What is known of it, as `facts` of a notification; made up if it is not given.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     facts: Option<Facts>,
 }
 
 /// What would be sent.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Preview {
     /// Of the e-mail.
     subject: String,
@@ -85,6 +83,12 @@ pub(super) struct Preview {
     html: String,
     /// The SMS.
     sms: String,
+    /// How the SMS goes into the air: `gsm7` or `ucs2`.
+    sms_encoding: Encoding,
+    /// Septets, or UTF-16 code units, of the SMS.
+    sms_units: usize,
+    /// How many messages are paid for.
+    sms_segments: usize,
     /// The webhook's body.
     #[schema(value_type = Object)]
     webhook: Value,
@@ -109,23 +113,39 @@ pub(super) async fn preview(
 
 fn render(templates: &Templates, imagined: Imagined, zone: &TimeZone) -> Result<Preview, String> {
     let Imagined { event_type, change, severity, locale, facts, .. } = imagined;
-    let at_ms = Timestamp::now().as_millisecond();
-    let mut facts = facts.unwrap_or_else(|| Facts { at_ms, ..Facts::default() });
-    if matches!(event_type, EventType::Alarm(_)) {
-        facts.change = change.or(facts.change);
+    let mut facts = facts.unwrap_or_else(|| Templates::sample(event_type, change));
+    facts.change = change.or(facts.change);
+    if facts.at_ms == 0 {
+        facts.at_ms = Timestamp::now().as_millisecond();
     }
-    let severity = severity.unwrap_or(Severity::Info);
-    let mut preview = Preview::default();
-    for channel in Channel::ALL {
-        let id = Uuid::nil();
-        let rendered = templates.render(*channel, event_type, severity, &locale, zone, id, &facts)?;
-        match rendered {
-            Rendered::Email { subject, text, html } => {
-                (preview.subject, preview.text, preview.html) = (subject, text, html);
-            }
-            Rendered::Sms { text } => preview.sms = text,
-            Rendered::Webhook { body } => preview.webhook = body,
-        }
+    let severity = severity.unwrap_or_else(|| usual(event_type));
+    let fill = |channel| templates.render(channel, event_type, severity, &locale, zone, Uuid::nil(), &facts);
+    let rendered = (fill(Channel::Email)?, fill(Channel::Sms)?, fill(Channel::Webhook)?);
+    let (
+        Rendered::Email { subject, text, html },
+        Rendered::Sms { text: sms },
+        Rendered::Webhook { body: webhook },
+    ) = rendered
+    else {
+        return Err("a channel has the words of another".to_owned());
+    };
+    let taken = segments(&sms);
+    Ok(Preview {
+        subject,
+        text,
+        html,
+        sms,
+        sms_encoding: taken.encoding,
+        sms_units: taken.units,
+        sms_segments: taken.segments,
+        webhook,
+    })
+}
+
+fn usual(event_type: EventType) -> Severity {
+    match event_type {
+        EventType::LockFailed | EventType::UNLOCK_FAILED => Severity::Major,
+        EventType::Alarm(_) => Severity::Warning,
+        _ => Severity::Info,
     }
-    Ok(preview)
 }
