@@ -18,6 +18,7 @@ pub mod settings;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use latchline_shared::kit::config::value;
@@ -46,6 +47,7 @@ pub struct Gateway {
     rules: Rules,
     links: Option<Links>,
     secrets: BTreeMap<String, SecretString>,
+    timeout: Duration,
     rps: u32,
     is_idempotent: bool,
 }
@@ -76,6 +78,7 @@ impl Gateway {
             rules: Rules::new(gateway)?,
             links: links.filter(|_| report::is_by_link(gateway)),
             secrets,
+            timeout: whole,
             rps: gateway.rps,
             is_idempotent: gateway.idempotency,
         })
@@ -89,6 +92,11 @@ impl Gateway {
     /// Messages a second; 0: as many as it takes.
     pub fn rps(&self) -> u32 {
         self.rps
+    }
+
+    /// The longest that an attempt takes: a lease must be longer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Whether a message that may have arrived can be sent again: the gateway knows it by its id.

@@ -11,6 +11,7 @@ mod sign;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use latchline_shared::kit::clock;
@@ -29,6 +30,7 @@ use crate::status::Outcome;
 pub struct Receiver {
     client: Client,
     guard: Arc<Guard>,
+    timeout: Duration,
 }
 
 impl Receiver {
@@ -40,7 +42,7 @@ impl Receiver {
             .dns_resolver(Arc::clone(&guard))
             .build()
             .context("no client can be made")?;
-        Ok(Self { client, guard })
+        Ok(Self { client, guard, timeout: settings.timeout })
     }
 
     /// Its name; each host is a provider of its own: [`host`].
@@ -51,6 +53,11 @@ impl Receiver {
     /// Messages a second: as many as they take.
     pub fn rps(&self) -> u32 {
         0
+    }
+
+    /// The longest that an attempt takes: a lease must be longer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Whether a message that may have arrived can be sent again: the receiver knows it by its id.

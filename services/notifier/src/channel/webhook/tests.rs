@@ -1,8 +1,7 @@
 //! Requests to receivers on real sockets, and to those that must not be reached.
 
-use std::time::Duration;
-
 use latchline_shared::kit::config::Validate;
+use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -162,6 +161,7 @@ async fn what_is_no_webhook_is_not_sent() {
     let answer = receiver.send(&Message { content, ..message("http://127.0.0.1/") }).await;
     assert_eq!(answer.code, "no_webhook");
     assert_eq!((receiver.name(), receiver.rps(), receiver.resends_ambiguous()), ("webhook", 0, true));
+    assert_eq!(receiver.timeout(), Duration::from_millis(600));
     for (address, expected) in [
         ("https://Example.com/hook?token=x", "https://example.com"),
         ("http://example.com:8080/", "http://example.com:8080"),
@@ -169,6 +169,17 @@ async fn what_is_no_webhook_is_not_sent() {
     ] {
         assert_eq!(host(address), expected);
     }
+}
+
+#[test]
+fn the_default_table_is_read() {
+    let defaults: toml::Table = include_str!("../../../../../config/notifier.toml").parse().unwrap();
+    let settings = Settings::deserialize(defaults["webhook"].clone()).unwrap();
+    let mut problems = Vec::new();
+    settings.problems(&mut problems);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!((settings.enabled, settings.timeout), (true, Duration::from_secs(5)));
+    assert_eq!(settings.allowed_networks, Vec::<String>::new());
 }
 
 #[test]

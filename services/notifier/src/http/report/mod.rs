@@ -20,6 +20,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use deadpool_postgres::Pool;
+use latchline_shared::kit::api::harden;
 use latchline_shared::kit::http::problem::Problem;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -44,10 +45,11 @@ struct Desk {
 /// The route. The pool is that of the API; its connections act as the service.
 pub fn routes(reports: Reports, pool: Pool, metrics: Metrics) -> Router {
     let desk = Arc::new(Desk { reports, pool, metrics });
-    Router::new()
+    let routes = Router::new()
         .route("/v1/dlr/{gateway}", get(take).post(take))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(desk)
+        .with_state(desk);
+    harden(routes)
 }
 
 async fn take(

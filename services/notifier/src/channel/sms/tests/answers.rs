@@ -182,9 +182,21 @@ async fn a_gateway_that_knows_ids_is_asked_again() {
     for (name, expected) in [("generic", true), ("twilio", false), ("vonage", false), ("kannel", false)] {
         let gateway = gateway(&format!("{}rps = 7", preset(name, "http://127.0.0.1:1")));
         assert_eq!((gateway.name(), gateway.rps(), gateway.resends_ambiguous()), (name, 7, expected));
+        assert_eq!(gateway.timeout(), Duration::from_secs(13));
     }
     let other = Content::Webhook { body: json!({}), secret: Vec::new() };
     let gateway = gateway(&preset("generic", "http://127.0.0.1:1"));
     let answer = gateway.send(&Message { content: other, ..message("") }).await;
     assert_eq!((answer.outcome, answer.code.as_str()), (Outcome::Permanent, "no_sms"));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile_is_not_used() {
+    let mut server = server(Reply::json(200, &json!({"id": "1"}))).await;
+    let gateway = gateway(&preset("generic", &server.url("")));
+    for count in 1..=10 {
+        assert_eq!(gateway.send(&message("a")).await.outcome, Outcome::Accepted);
+        assert_eq!(server.count(), count);
+        server.start_again().await.unwrap();
+    }
 }

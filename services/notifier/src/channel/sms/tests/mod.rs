@@ -5,8 +5,6 @@ mod injection;
 mod presets;
 mod settings;
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use uuid::Uuid;
 

@@ -22,6 +22,27 @@ fn presets_are_complete_but_for_what_is_ones_own() {
 }
 
 #[test]
+fn the_default_table_is_read() {
+    let defaults: toml::Table = include_str!("../../../../../../config/notifier.toml").parse().unwrap();
+    let settings = Settings::deserialize(defaults["sms"].clone()).unwrap();
+    let mut problems = Vec::new();
+    settings.problems(&mut problems);
+    assert_eq!(problems, Vec::<String>::new());
+    assert!(settings.gateways.is_empty() && settings.links().unwrap().is_none());
+
+    let mut table = defaults["sms"].clone();
+    let gateways = [preset("twilio", "http://h"), preset("kannel", "http://h")];
+    let gateways = gateways.iter().map(|toml| toml::Value::Table(toml.parse().unwrap()));
+    table.as_table_mut().unwrap().insert("gateways".to_owned(), gateways.collect::<Vec<_>>().into());
+    assert_eq!(Settings::deserialize(table.clone()).unwrap().gateways[1].name, "kannel");
+    for gateway in table["gateways"].as_array_mut().unwrap() {
+        gateway.as_table_mut().unwrap().insert("speed".to_owned(), 5.into());
+    }
+    let error = Settings::deserialize(table).unwrap_err().to_string();
+    assert!(error.contains("[0]: unknown field `speed`") && error.contains("[1]: unknown field"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let ok = preset("generic", "http://127.0.0.1:1");
     for (own, expected) in [
