@@ -72,7 +72,7 @@ fn a_mail_says_what_happened_and_what_to_do() {
     }
     let alarm = EventType::Alarm(AlarmType::DeviceOffline);
     let [subject, text, _] = mail(&BUILT_IN, "en", alarm, &Templates::sample(alarm, Some(Change::Escalated)));
-    assert_eq!(subject, "[Major] 玄関: Nobody has reacted: Lock offline");
+    assert_eq!(subject, "[Major] 玄関: Nobody has reacted: Lock offline, 12 Jul 08:15");
     assert_eq!(
         text,
         "玄関: Nobody has reacted: Lock offline\n\n\
