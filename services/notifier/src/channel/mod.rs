@@ -4,7 +4,7 @@
 //! Invariant: what a provider says, or does not say, is an [`Answer`], never an error of ours.
 
 mod exchange;
-
+pub mod email;
 pub mod sms;
 pub mod webhook;
 
