@@ -3,8 +3,8 @@
 //!
 //! Invariant: what a provider says, or does not say, is an [`Answer`], never an error of ours.
 
-mod exchange;
 pub mod email;
+mod exchange;
 pub mod sms;
 pub mod webhook;
 
