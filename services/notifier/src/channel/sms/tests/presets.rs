@@ -110,6 +110,11 @@ async fn what_is_empty_is_left_out() {
         let gateway = Gateway::new(&settings.gateways[0], &settings).unwrap();
         gateway.send(&message("a")).await;
     }
+    // One with a link of its own is not given others.
+    let token = "secrets = { api_token = 't', report_token = 'w' }\nreport = { auth = 'token' }\n";
+    let toml = format!("name = 'own'\npreset = 'generic'\nurl = '{}'\n{token}", server.url("/"));
+    gateway(&toml).send(&message("a")).await;
+    assert_eq!(server.count(), 5);
     for request in server.requests() {
         let whole = format!("{}{}", request.query, String::from_utf8_lossy(&request.body)).to_lowercase();
         for name in ["callback", "report", "dlr"] {
