@@ -15,7 +15,7 @@ use crate::event::Channel;
 
 /// The columns that [`notification`] reads.
 pub const NOTIFICATION_COLUMNS: &str = "id, event_type, severity, client_id, process_id, alarm_id, alarm_no, \
-     user_id, contact_id, channel, address, status, reason, attempts, digest is not null as is_collected, \
+     user_id, contact_id, channel, address, status, reason, attempts, digest is not null and status = 'pending' as is_collected, \
      digest_id, provider, provider_id, due_at, occurred_at, expires_at, sent_at, settled_at, created_at";
 
 /// A notification: one message to one address.

@@ -1,5 +1,7 @@
 //! Where users are told, and the codes.
 
+use latchline_shared::kit::testing::eventually;
+
 use super::*;
 
 /// The code that is on its way to a contact.
@@ -181,4 +183,33 @@ async fn of_a_contact_that_goes_nothing_is_told_any_more() {
         "test pending - +819012341234, verification suppressed contact_deleted "
     );
     assert_eq!(app.get("/v1/users/taro/contacts").await.texts("contacts", "id"), [keep]);
+}
+
+#[tokio::test]
+async fn what_a_lane_writes_while_its_contact_goes_is_erased_as_well() {
+    let app = App::start().await;
+    app.user("taro").await;
+    app.fill(0, 1).await;
+    let contact = app.active_contact("taro", "sms", "+819012341234").await;
+    let mut lane = app.pool.get().await.unwrap();
+    let transaction = lane.transaction().await.unwrap();
+    transaction.execute("select from contact for key share", &[]).await.unwrap();
+    let path = format!("/v1/users/taro/contacts/{contact}");
+    let ends = async {
+        let waits = "select (count(*) > 0)::text from pg_stat_activity \
+             where datname = current_database() and wait_event_type = 'Lock'";
+        eventually(SOON, "somebody waits for the lane", async || app.value(waits).await == "true").await;
+        let insert = format!(
+            "insert into notification select * from jsonb_populate_record(null::notification, \
+                 (select to_jsonb(notification) from notification) || jsonb_build_object('id', gen_random_uuid(), \
+                     'user_id', 'taro', 'contact_id', '{contact}', 'status', 'pending'))"
+        );
+        transaction.execute(&insert, &[]).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    let (deleted, ()) = tokio::join!(app.delete(&path), ends);
+    assert_eq!(deleted.status, 204, "{}", deleted.body);
+    let left =
+        "select status || ' ' || reason || ' ' || address || facts from notification where user_id = 'taro'";
+    assert_eq!(app.value(left).await, "suppressed contact_deleted {}");
 }
