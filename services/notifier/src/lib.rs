@@ -27,6 +27,7 @@ pub mod query;
 
 pub mod prune;
 
+pub mod commands;
 pub mod migrations;
 pub mod settings;
 pub mod sink;
