@@ -9,7 +9,6 @@ mod fill;
 mod judge;
 
 pub mod gateway_settings;
-pub mod gsm7;
 pub mod link;
 pub mod report;
 pub mod settings;
@@ -35,6 +34,7 @@ use super::{Answer, Bounce, Content, Message};
 use crate::address;
 use crate::event::Channel;
 use crate::status::Outcome;
+use crate::template::sms::{Encoding, segments};
 
 /// Longest name of a gateway.
 const NAME_BYTES_MAX: usize = 32;
@@ -116,7 +116,7 @@ impl Gateway {
         let id = message.id.to_string();
         let report_url = self.links.as_ref().map(|links| links.url(&self.name, message.id));
         let report_url = report_url.unwrap_or_default();
-        let ucs2 = gsm7::needs_ucs2(text);
+        let ucs2 = segments(text).encoding == Encoding::Ucs2;
         let values = Values { to: &message.address, text, id: &id, ucs2, report_url: &report_url };
         let filled = match self.templates.fill(&values) {
             Ok(filled) => filled,
