@@ -1,5 +1,6 @@
 //! Delivery against a real Postgres, with providers that do as they are told.
 
+mod dispatch;
 mod ends;
 mod leases;
 mod plans;

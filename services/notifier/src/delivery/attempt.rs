@@ -1,0 +1,149 @@
+//! One attempt: the row's words, the provider, the end.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use jiff::Timestamp;
+use latchline_shared::fault::Fault;
+use latchline_shared::kit::{clock, retry};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::desk::{Desk, Pass};
+use super::metrics::Metrics;
+use super::policy::{Tried, verdict};
+use super::provider::Provider;
+use super::queue::settle::{End, Settled, settle};
+use super::queue::{Leased, Told};
+use super::settings::Settings;
+use crate::address::masked;
+use crate::channel::{Answer, Content, Message};
+use crate::event::Channel;
+use crate::status::Outcome;
+
+/// Fills templates.
+pub type Render = Arc<dyn Fn(Channel, &Leased, &Told) -> Result<Content, String> + Send + Sync>;
+
+/// What attempts of a channel have in common.
+pub struct Bench<P> {
+    /// The providers.
+    pub desk: Arc<Desk<P>>,
+    /// The tables.
+    pub pool: Pool,
+    /// Who we are in leases.
+    pub owner: String,
+    /// From one attempt to the next.
+    pub settings: Settings,
+    /// The longest that a provider takes.
+    pub timeout: Duration,
+    /// Fills templates.
+    pub render: Render,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+impl<P: Provider> Bench<P> {
+    /// From the lease to the end of it. The end is written as soon as Postgres takes it, however long
+    /// that is: when nobody else has tried meanwhile, a message that was sent is known to be.
+    pub async fn attempt(&self, row: Leased, pass: Pass) {
+        let start = Instant::now();
+        let answer = match self.message(&row) {
+            Ok(message) => {
+                let sending = self.desk.provider(&pass).send(&message);
+                let late = || Answer::new(Outcome::Ambiguous, "timeout", "it did not end in time");
+                let answer = timeout(self.timeout, sending).await.unwrap_or_else(|_| late());
+                self.desk.end(&pass, Some(answer.outcome), Instant::now());
+                answer
+            }
+            Err(why) => {
+                error!(notification = %row.attempt.id, error = why, "a notification cannot be put into words");
+                self.desk.end(&pass, None, Instant::now());
+                Answer::new(Outcome::Permanent, "template", &why)
+            }
+        };
+        let took = start.elapsed();
+        let channel = self.desk.channel;
+        self.metrics.attempt(channel, self.desk.provider(&pass).name(), answer.outcome, took);
+        let tried = Tried {
+            attempts: row.attempt.n,
+            failures: row.failures,
+            ambiguous: row.ambiguous,
+            is_resent: row.is_critical || self.desk.provider(&pass).resends_ambiguous(),
+            left: until(row.expires_at),
+        };
+        let verdict = verdict(&self.settings, tried, &answer, random());
+        let provider = self.desk.name(&pass);
+        let (attempt, owner) = (row.attempt, self.owner.as_str());
+        let end = End { attempt, owner, provider: &provider, took, answer: &answer, verdict };
+        self.settle(&row, &end).await;
+    }
+
+    fn message(&self, row: &Leased) -> Result<Message, String> {
+        let told = row.told.as_ref().map_err(Clone::clone)?;
+        Ok(Message {
+            id: row.attempt.id,
+            address: row.address.clone(),
+            event_type: told.event_type,
+            severity: told.severity,
+            at_ms: row.occurred_at.as_millisecond(),
+            content: (self.render)(self.desk.channel, row, told)?,
+        })
+    }
+
+    async fn settle(&self, row: &Leased, end: &End<'_>) {
+        let channel = self.desk.channel;
+        let mut attempt = 0;
+        loop {
+            match settle(&self.pool, end).await {
+                Ok(Settled::Done { status, bounced }) => {
+                    self.metrics.ended(channel, status, 1);
+                    if end.answer.outcome == Outcome::Accepted {
+                        self.metrics.accepted(channel, since(row.occurred_at), since(row.created_at));
+                    }
+                    if bounced {
+                        self.metrics.bounced(channel);
+                        let address = masked(channel, &row.address);
+                        info!(%channel, address, code = end.answer.code, "an address is not used any more");
+                    }
+                    return;
+                }
+                Ok(Settled::Lost) => {
+                    let notification = row.attempt.id;
+                    return warn!(%notification, n = row.attempt.n, "an attempt ended after its lease");
+                }
+                Err(fault @ (Fault::Bug(_) | Fault::Permanent(_))) => {
+                    let notification = row.attempt.id;
+                    return error!(%notification, error = %fault, "the end of an attempt cannot be written");
+                }
+                Err(fault) => {
+                    if attempt == 0 {
+                        warn!(error = %fault, "the end of an attempt is not written yet");
+                    }
+                    sleep(retry::pause(attempt, random())).await;
+                    attempt = attempt.saturating_add(1);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn random() -> u64 {
+    std::hash::RandomState::new().hash_one(0)
+}
+
+fn now() -> Timestamp {
+    i64::try_from(clock::unix_ms())
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn since(at: Timestamp) -> Duration {
+    Duration::try_from(now().duration_since(at)).unwrap_or_default()
+}
+
+fn until(at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now())).unwrap_or_default()
+}

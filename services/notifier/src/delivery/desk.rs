@@ -1,0 +1,168 @@
+//! The providers of a channel: who is next, who is left alone, and how fast they are fed.
+//!
+//! The first whose breaker lets an attempt begin gets the messages; the next is for when it does not.
+//! Where many hosts stand behind one provider, each has a breaker of its own.
+//!
+//! Invariant: hosts are remembered while they fail, at most [`HOSTS_MAX`] of them; beyond that a host
+//! is tried as if it had never failed.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, Condition, Leave};
+use super::pace::Pace;
+use super::provider::Provider;
+use super::settings::Settings;
+use crate::event::Channel;
+use crate::status::Outcome;
+
+/// Hosts that are remembered.
+const HOSTS_MAX: usize = 10_000;
+
+/// The providers of a channel, in the order in which they are used.
+pub struct Desk<P> {
+    /// Of this channel.
+    pub channel: Channel,
+    providers: Vec<P>,
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// One for each provider.
+    providers: Vec<(Breaker, Pace)>,
+    hosts: HashMap<String, Breaker>,
+}
+
+/// A provider, or a host that fails, as somebody sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it sends.
+    pub channel: Channel,
+    /// Its name; of a webhook, the host.
+    pub name: String,
+    /// How it is doing.
+    pub condition: Condition,
+}
+
+/// Leave for one attempt, by whom and to where.
+#[derive(Debug)]
+pub struct Pass {
+    provider: usize,
+    host: Option<String>,
+    leave: Leave,
+}
+
+impl<P: Provider> Desk<P> {
+    /// All of them are well.
+    pub fn new(channel: Channel, providers: Vec<P>, settings: &Settings) -> Self {
+        let now = Instant::now();
+        let state = |provider: &P| (Breaker::new(settings), Pace::new(provider.rps(), now));
+        let state = State { providers: providers.iter().map(state).collect(), hosts: HashMap::new() };
+        Self { channel, providers, settings: settings.clone(), state: Mutex::new(state) }
+    }
+
+    /// Whether nobody takes messages.
+    pub fn is_empty(&self) -> bool {
+        self.providers.is_empty()
+    }
+
+    /// One of them.
+    pub fn provider(&self, pass: &Pass) -> &P {
+        &self.providers[pass.provider]
+    }
+
+    /// Who gets the next messages and how many, or how long to wait. Nobody: for good.
+    pub fn next(&self, now: Instant) -> Result<(usize, &str, usize), Duration> {
+        let state = self.state();
+        let mut wait = Duration::MAX;
+        for (index, (breaker, pace)) in state.providers.iter().enumerate() {
+            match breaker.room(now) {
+                Ok(room) => {
+                    let room = pace.room(now)?.min(room);
+                    return Ok((index, self.providers[index].name(), room));
+                }
+                Err(until) => wait = wait.min(until),
+            }
+        }
+        Err(wait)
+    }
+
+    /// An attempt begins, or must not for so long.
+    pub fn begin(&self, provider: usize, address: &str, now: Instant) -> Result<Pass, Duration> {
+        let host = self.providers[provider].host(address);
+        let mut state = self.state();
+        let State { providers, hosts } = &mut *state;
+        let (breaker, pace) = &mut providers[provider];
+        let leave = match &host {
+            Some(host) => {
+                hosts.get_mut(host).map_or_else(|| Breaker::new(&self.settings).begin(now), |b| b.begin(now))
+            }
+            None => breaker.begin(now),
+        }?;
+        pace.take(1, now);
+        Ok(Pass { provider, host, leave })
+    }
+
+    /// An attempt ended; `None`: there was none after all.
+    pub fn end(&self, pass: &Pass, outcome: Option<Outcome>, now: Instant) {
+        let mut state = self.state();
+        let State { providers, hosts } = &mut *state;
+        let is_good = outcome.map(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Permanent));
+        let breaker = match &pass.host {
+            None => &mut providers[pass.provider].0,
+            Some(host) => {
+                if is_good == Some(false) && !hosts.contains_key(host) {
+                    if hosts.len() >= HOSTS_MAX {
+                        hosts.retain(|_, breaker| !breaker.is_new(now));
+                    }
+                    if hosts.len() < HOSTS_MAX {
+                        hosts.insert(host.clone(), Breaker::new(&self.settings));
+                    }
+                }
+                let Some(breaker) = hosts.get_mut(host) else { return };
+                breaker
+            }
+        };
+        match is_good {
+            Some(is_good) => breaker.end(pass.leave, is_good, now),
+            None => breaker.cancel(pass.leave, now),
+        }
+        if let Some(host) = &pass.host
+            && hosts.get(host).is_some_and(|breaker| breaker.is_new(now))
+        {
+            hosts.remove(host);
+        }
+    }
+
+    /// Under which name an attempt is written down.
+    pub fn name(&self, pass: &Pass) -> String {
+        pass.host.clone().unwrap_or_else(|| self.providers[pass.provider].name().to_owned())
+    }
+
+    /// Whether this provider recognises a second copy. One that is not known any more is judged by its
+    /// channel.
+    pub fn resends_ambiguous(&self, name: &str) -> bool {
+        let known = self.providers.iter().find(|provider| provider.name() == name);
+        known.map_or(self.channel != Channel::Sms, Provider::resends_ambiguous)
+    }
+
+    /// How all of them are doing; of hosts, those that are not well.
+    pub fn seen(&self) -> Vec<Seen> {
+        let now = Instant::now();
+        let state = self.state();
+        let names = self.providers.iter().map(|provider| provider.name().to_owned());
+        let providers = names.zip(state.providers.iter().map(|(breaker, _)| breaker.condition(now)));
+        let hosts = state.hosts.iter().map(|(host, breaker)| (host.clone(), breaker.condition(now)));
+        let hosts = hosts.filter(|(_, condition)| *condition != Condition::Closed);
+        let seen = |(name, condition)| Seen { channel: self.channel, name, condition };
+        providers.chain(hosts).map(seen).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
