@@ -3,12 +3,17 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::Router;
 use deadpool_postgres::Pool;
+use latchline_notifier::channel::email::Relay;
+use latchline_notifier::channel::sms::Gateway;
 use latchline_notifier::channel::sms::report::Reports;
+use latchline_notifier::channel::webhook::Receiver;
 use latchline_notifier::commands::Command;
+use latchline_notifier::delivery::{self, Delivery, Limits, NEWS, Providers, desk::Seen};
 use latchline_notifier::digest;
-use latchline_notifier::http::{self, SCOPES, report};
+use latchline_notifier::http::{self, SCOPES, providers, report};
 use latchline_notifier::intake::{self, Config, Intake};
 use latchline_notifier::migrations::{ROLE, SCHEMA};
 use latchline_notifier::prune::Prune;
@@ -19,6 +24,7 @@ use latchline_shared::kit::http::readiness::Readiness;
 use latchline_shared::kit::http::{admin, server};
 use latchline_shared::kit::kafka::consumer::metrics::Metrics;
 use latchline_shared::kit::kafka::consumer::reader::Reader;
+use latchline_shared::kit::postgres::listen::Listener;
 use latchline_shared::kit::reload::{self, Reloads};
 use latchline_shared::kit::run::{Program, run_with};
 use latchline_shared::kit::shutdown::Shutdown;
@@ -49,8 +55,20 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     let intake = Intake::new(config, intake::metrics::Metrics::new(metrics));
     let digested = digest::metrics::Metrics::new(metrics);
     let reported = report::Metrics::new(metrics);
+    let sent = delivery::metrics::Metrics::new(metrics);
     let read = Metrics::new(metrics);
     let templates = Arc::new(Templates::load(settings.templates.folder.as_deref())?);
+    let news = Listener::new(&settings.postgres.server, &format!("{} news", PROGRAM.name), NEWS);
+    let Settings { email, sms, webhook, .. } = &settings;
+    let delivery = Delivery::new(
+        &settings.retry,
+        Limits::new(email, sms, webhook, settings.shutdown_deadline),
+        pool(&settings, "delivery")?,
+        takers(&settings)?,
+        Arc::clone(&templates),
+        sent,
+        news.wakes(),
+    );
 
     let tokens = Arc::new(settings.http.tokens(SCOPES)?);
     let reload: Reloads = {
@@ -62,7 +80,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
             pool: pool(&settings, "http")?,
             tokens,
             templates,
-            providers: Arc::new(Vec::new),
+            providers: watch(&delivery),
             limits: settings.api.clone(),
         };
         let routes = admin::routes(Arc::new(registry), readiness.clone())
@@ -85,6 +103,8 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     let digests = readiness.condition("digests", "postgres: digests are not yet made");
     let token = shutdown.token().clone();
+    shutdown.spawn("news", news.run(token.clone()));
+    shutdown.spawn("delivery", delivery.run(token.clone()));
     shutdown.spawn("digests", digest::task::run(clock.clone(), digested, token.clone(), digests));
     shutdown.spawn("prune", Prune::new(settings.retention.notifications()).run(clock, token.clone()));
     let reader = Reader {
@@ -108,6 +128,24 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
 /// Connections that see the notifier's tables, and act as it.
 fn pool(settings: &Settings, of: &str) -> anyhow::Result<Pool> {
     settings.postgres.server.pool_in(&format!("{} {of}", PROGRAM.name), Some(ROLE), SCHEMA.name)
+}
+
+/// Who takes messages.
+fn takers(settings: &Settings) -> anyhow::Result<Providers> {
+    let Settings { email, sms, webhook, .. } = settings;
+    let gateway = |gateway| Gateway::new(gateway, sms).context("sms.gateways");
+    Ok(Providers {
+        email: Relay::all(email).context("email.relays")?,
+        sms: sms.gateways.iter().map(gateway).collect::<Result<_, _>>()?,
+        webhook: webhook.enabled.then(|| Receiver::new(webhook)).transpose().context("webhook")?,
+    })
+}
+
+/// How those are doing.
+fn watch(delivery: &Delivery) -> providers::Watch {
+    let seen = delivery.watch();
+    let one = |Seen { channel, name, condition }| providers::Provider { channel, name, condition };
+    Arc::new(move || seen().into_iter().map(one).collect())
 }
 
 /// Where gateways report what became of messages.

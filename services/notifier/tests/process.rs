@@ -48,18 +48,18 @@ impl Process {
             .envs(settings.iter().cloned())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+            .expect("the program was built");
+        let log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         Self { child, log }
     }
 
     /// Where it listens.
     fn address(&mut self) -> String {
         loop {
-            let line = self.log.next().expect("it listens before it ends").unwrap();
-            let fields: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let line = self.log.next().expect("it listens before it ends").expect("logs are text");
+            let fields: serde_json::Value = serde_json::from_str(&line).expect("logs are json");
             if fields["message"] == "listening" {
-                return fields["address"].as_str().unwrap().to_owned();
+                return fields["address"].as_str().expect("an address").to_owned();
             }
         }
     }
