@@ -156,6 +156,7 @@ impl<P: Provider> Dispatcher<P> {
         for status in taken.ended {
             self.bench.metrics.ended(self.bench.desk.channel, status, 1);
         }
+        let mut refused = Vec::new();
         for row in taken.leased {
             match self.bench.desk.begin(provider, &row.address, Instant::now()) {
                 Ok(pass) => {
@@ -165,11 +166,15 @@ impl<P: Provider> Dispatcher<P> {
                         drop(slot);
                     });
                 }
+                // Any time after that, so that they do not come back together.
                 Err(wait) => {
-                    put_back(&self.bench.pool, row.attempt, &self.bench.owner, wait).await?;
-                    self.bench.metrics.put_back(self.bench.desk.channel);
+                    refused.push((row.attempt, wait + wait.mul_f64(random() as f64 / u64::MAX as f64)))
                 }
             }
+        }
+        if !refused.is_empty() {
+            put_back(&self.bench.pool, &refused, &self.bench.owner).await?;
+            self.bench.metrics.put_back(self.bench.desk.channel, refused.len());
         }
         // Without a slot for them, ordinary rows may be due though none was found.
         Ok(match count {

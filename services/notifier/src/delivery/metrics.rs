@@ -145,8 +145,8 @@ impl Metrics {
         self.contacts_bounced.get_or_create(&channel.into()).inc();
     }
 
-    pub(super) fn put_back(&self, channel: Channel) {
-        self.put_back.get_or_create(&channel.into()).inc();
+    pub(super) fn put_back(&self, channel: Channel, count: usize) {
+        self.put_back.get_or_create(&channel.into()).inc_by(count as u64);
     }
 
     pub(super) fn lost(&self, channel: Channel) {
@@ -182,5 +182,43 @@ impl Metrics {
             self.breaker.get_or_create(&labels).set(state);
         }
         self.hosts.set(hosts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_their_names_and_no_hosts() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(registry.sub_registry_with_prefix("notifier"));
+        let second = Duration::from_secs(1);
+        metrics.attempt(Channel::Email, "relay", Outcome::Accepted, second);
+        metrics.ended(Channel::Email, Status::Pending, 1);
+        metrics.ended(Channel::Email, Status::Sent, 2);
+        metrics.accepted(Channel::Sms, second, second);
+        metrics.put_back(Channel::Webhook, 3);
+        let open = Condition::Open(second);
+        let seen = [("relay", Channel::Email, Condition::Closed), ("https://x", Channel::Webhook, open)];
+        let seen = seen.map(|(name, channel, condition)| Seen { channel, name: name.to_owned(), condition });
+        metrics.seen(&seen);
+        let backlog = Backlog { channel: "sms".to_owned(), due: 4, later: 5, sending: 6, due_age_s: 7.5 };
+        metrics.waits(&[backlog]);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"notifier_delivery_attempts_total{channel="email",provider="relay",outcome="accepted"} 1"#,
+            r#"notifier_delivery_ended_total{channel="email",status="sent"} 2"#,
+            r#"notifier_delivery_event_seconds_count{channel="sms"} 1"#,
+            r#"notifier_delivery_put_back_total{channel="webhook"} 3"#,
+            r#"notifier_delivery_breaker{channel="email",provider="relay"} 0"#,
+            "notifier_delivery_hosts_left_alone 1",
+            r#"notifier_delivery_backlog{channel="sms",state="later"} 5"#,
+            r#"notifier_delivery_backlog_age_seconds{channel="sms"} 7.5"#,
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}:\n{text}");
+        }
+        assert!(!text.contains("https://x") && !text.contains(r#"status="pending""#));
     }
 }

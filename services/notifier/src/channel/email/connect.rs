@@ -81,7 +81,7 @@ impl Door {
             Tls::Tls => {
                 let place = (self.host.as_str(), self.port);
                 let parameters = Some(self.parameters.clone());
-                hurry(AsyncSmtpConnection::connect_tokio1(place, None, &self.hello, parameters, None))
+                boxed(AsyncSmtpConnection::connect_tokio1(place, None, &self.hello, parameters, None))
                     .await
                     .map_err(failed)?
             }
@@ -90,7 +90,7 @@ impl Door {
                 let stream =
                     stream.map_err(|error| silence(Phase::Connect, "connection", &error.to_string()))?;
                 let socket = Box::new(Socket { stream, is_slow: self.tls == Tls::Starttls });
-                hurry(AsyncSmtpConnection::connect_with_transport(socket, &self.hello))
+                boxed(AsyncSmtpConnection::connect_with_transport(socket, &self.hello))
                     .await
                     .map_err(failed)?
             }
@@ -99,11 +99,11 @@ impl Door {
             if !connection.can_starttls() {
                 return Err(silence(Phase::Connect, "starttls", "it does not offer STARTTLS"));
             }
-            let encrypted = hurry(connection.starttls(self.parameters.clone(), &self.hello)).await;
+            let encrypted = boxed(connection.starttls(self.parameters.clone(), &self.hello)).await;
             encrypted.map_err(failed)?;
         }
         if let Some(credentials) = &self.credentials {
-            let let_in = hurry(connection.auth(&MECHANISMS, credentials)).await;
+            let let_in = boxed(connection.auth(&MECHANISMS, credentials)).await;
             let_in.map_err(failed)?;
         }
         Ok(connection)
@@ -111,7 +111,7 @@ impl Door {
 }
 
 /// A large future of the library, kept off the stack of ours.
-fn hurry<'a, T>(future: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
     Box::pin(future)
 }
 

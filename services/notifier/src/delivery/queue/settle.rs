@@ -6,8 +6,9 @@ use deadpool_postgres::Pool;
 use latchline_shared::fault::Fault;
 use latchline_shared::kit::postgres::fault;
 use latchline_shared::kit::postgres::statement::Statement;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, GenericClient};
+use uuid::Uuid;
 
 use super::Attempt;
 use crate::channel::{Answer, Bounce};
@@ -141,20 +142,25 @@ fn bounced(bounce: Bounce) -> String {
     )
 }
 
-/// Gives a row back that was not sent: the attempt did not take place.
-pub async fn put_back(pool: &Pool, attempt: Attempt, owner: &str, wait: Duration) -> Result<(), Fault> {
+/// Gives rows back that were not sent, each for a while: their attempts did not take place.
+pub async fn put_back(pool: &Pool, rows: &[(Attempt, Duration)], owner: &str) -> Result<(), Fault> {
     let client = pool.get().await.map_err(|error| fault::of_pool(&error))?;
     let update = "with mine as (
             update notification set status = 'pending', attempts = attempts - 1, lease_owner = null,
-                lease_until = null, due_at = now() + $4 * interval '1 second'
-            where id = $1 and attempts = $2 and status = 'sending' and lease_owner = $3
-            returning id)
-        delete from attempt using mine where notification_id = mine.id and n = $2";
-    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
-        (&attempt.id, Type::UUID),
-        (&attempt.n, Type::INT4),
+                lease_until = null, due_at = now() + given.wait * interval '1 second'
+            from unnest($1, $2, $3) as given (id, n, wait)
+            where notification.id = given.id and attempts = given.n and status = 'sending'
+                and lease_owner = $4
+            returning given.id, given.n)
+        delete from attempt using mine where notification_id = mine.id and attempt.n = mine.n";
+    let ids: Vec<Uuid> = rows.iter().map(|(attempt, _)| attempt.id).collect();
+    let numbers: Vec<i32> = rows.iter().map(|(attempt, _)| attempt.n).collect();
+    let waits: Vec<f64> = rows.iter().map(|(_, wait)| wait.as_secs_f64()).collect();
+    let values: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&ids, Type::UUID_ARRAY),
+        (&numbers, Type::INT4_ARRAY),
+        (&waits, Type::FLOAT8_ARRAY),
         (&owner, Type::TEXT),
-        (&wait.as_secs_f64(), Type::FLOAT8),
     ];
     client.execute_typed(update, &values).await.map(drop).map_err(|error| fault::of(&error))
 }

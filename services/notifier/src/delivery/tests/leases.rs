@@ -117,9 +117,9 @@ async fn a_row_that_is_put_back_was_not_tried() {
     let lab = Lab::start().await;
     let id = lab.email("info").await;
     let attempt = lab.lease("a", 1, 1).await.leased[0].attempt;
-    put_back(&lab.database.pool, attempt, "b", Duration::ZERO).await.unwrap();
+    put_back(&lab.database.pool, &[(attempt, Duration::ZERO)], "b").await.unwrap();
     assert_eq!(lab.status(id).await, "sending");
-    put_back(&lab.database.pool, attempt, "a", Duration::ZERO).await.unwrap();
+    put_back(&lab.database.pool, &[(attempt, Duration::ZERO)], "a").await.unwrap();
     assert_eq!((lab.status(id).await.as_str(), lab.attempts(id).await.as_str()), ("pending", ""));
     assert_eq!(lab.lease("b", 1, 1).await.leased[0].attempt, attempt);
 }
