@@ -1,4 +1,5 @@
-//! The process as somebody starts it: it becomes ready, reads what locks say, and ends when asked.
+//! The process as somebody starts it: it becomes ready, tells what locks say once on each channel, and
+//! ends when asked.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -6,6 +7,8 @@ use std::time::Duration;
 
 use latchline_notifier::migrations::SCHEMA;
 use latchline_notifier::settings::{DEFAULT_TOML, Settings};
+use latchline_notifier::sink::http::{HttpServer, Reply};
+use latchline_notifier::sink::smtp::{MailServer, Tls};
 use latchline_shared::kit::clock;
 use latchline_shared::kit::config;
 use latchline_shared::kit::kafka::development::DevelopmentKafka;
@@ -84,7 +87,7 @@ fn state(ts: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_process_becomes_ready_and_reads() {
+async fn the_reference_result_is_one_mail_and_one_sms() {
     // The development Kafka makes no topics when asked over the network.
     let streams = ["message_state", "lock_alarm", "message_state.notifier.dlq", "lock_alarm.notifier.dlq"];
     let kafka = DevelopmentKafka::start(&streams.map(|stream| (stream, 3))).unwrap();
@@ -94,7 +97,20 @@ async fn the_process_becomes_ready_and_reads() {
     std::fs::write(&seed, SEED).unwrap();
     let of = |name: &str, value: &str| (format!("{PREFIX}__{name}"), value.to_owned());
     let password = postgres.password.as_ref().map(|password| password.expose_secret().to_owned());
+    let any = "127.0.0.1:0".parse().unwrap();
+    let mail = MailServer::start(any, Tls::None, 10).await.unwrap();
+    let gateway = HttpServer::start(any, 10).await.unwrap();
+    gateway.answer(Reply::json(200, &serde_json::json!({ "id": "m1" })));
+    let port = mail.address().port();
+    let relays = format!(r#"[{{ name = "relay", host = "127.0.0.1", port = {port}, tls = "none" }}]"#);
+    let gateways = format!(
+        r#"[{{ name = "gateway", preset = "generic", url = "{}", secrets = {{ api_token = "t" }} }}]"#,
+        gateway.url("/messages")
+    );
     let settings = [
+        of("EMAIL__RELAYS", &relays),
+        of("EMAIL__FROM", "locks@example.com"),
+        of("SMS__GATEWAYS", &gateways),
         of("HTTP__ADDRESS", "127.0.0.1:0"),
         of("POSTGRES__URL", postgres.url.expose_secret()),
         of("POSTGRES__PASSWORD", &password.unwrap_or_default()),
@@ -138,6 +154,12 @@ async fn the_process_becomes_ready_and_reads() {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
     assert_eq!(get("/v1/notifications").await.unwrap().0, 401);
+    let sent = "notification where status = 'sent' and attempts = 1";
+    eventually(SOON, "both are sent", async || count(sent).await == 2).await;
+    let (mails, messages) = (mail.mails(), gateway.requests());
+    assert_eq!((mails.len(), messages.len()), (1, 1));
+    assert_eq!(mails[0].to, ["taro@example.com"]);
+    assert_eq!(messages[0].json()["to"], "+819012341234");
 
     // Whoever stops a service asks it to end.
     let id = process.child.id().to_string();
