@@ -263,9 +263,9 @@ async fn a_host_that_fails_is_left_alone_and_no_other() {
     receivers.has_hosts = true;
     let work = Work::start(&lab, "a", std::slice::from_ref(&receivers), SOON);
     eventually(SOON, "the good are sent", async || lab.count("sent").await == 20).await;
-    eventually(SOON, "the bad wait", async || {
+    eventually(SOON, "all of the bad wait", async || {
         let select = "select count(*)::text from notification where status = 'pending' and due_at > now() + interval '30 s'";
-        lab.text(select, &[]).await.parse::<i32>().unwrap() >= 17
+        lab.text(select, &[]).await.parse::<i32>().unwrap() == 20
     })
     .await;
     let select = "select count(*)::text from notification where address = 'https://bad' and attempts = 0
