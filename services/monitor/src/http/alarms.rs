@@ -4,18 +4,18 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::Uri;
 use axum::response::Response;
 use latchline_shared::alarm::State as AlarmState;
+use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::page::{self, LIMIT_MAX, Place};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::link::{self, Place};
 use super::openapi::{AlarmParameters, ChangeParameters};
-use super::{LIMIT_MAX, Pairs, Shared, State, id, not_found};
+use super::{Pairs, Shared, State, id, not_found};
 use crate::query::alarms::{self, Filter};
 use crate::query::changes::{self, ChangeView};
-use crate::query::cursor;
 use crate::query::locks::{self, Pending};
 use crate::query::view::AlarmView;
 
@@ -42,14 +42,14 @@ pub(super) struct Alarms {
 pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) -> Result<Response, Problem> {
     let mut params = Params::new(pairs.clone());
     let filter = Filter::take(&mut params);
-    let limit = link::limit(&mut params);
+    let limit = page::limit(&mut params);
     let question = filter.to_string();
     let page = if filter.state == Some(AlarmState::Pending) {
-        let after = link::after(&mut params, &question);
+        let after = page::after(&mut params, &question);
         params.finish()?;
         state.pending(&filter, after, limit, &question).await?
     } else {
-        let after = link::after(&mut params, &question);
+        let after = page::after(&mut params, &question);
         params.finish()?;
         state.alarms(&filter, after, limit, &question).await?
     };

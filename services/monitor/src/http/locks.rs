@@ -5,19 +5,20 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::Uri;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
+use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::page::{self, Place};
 use latchline_shared::kit::api::params::{self, Params, bad};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::link::{self, Place};
 use super::openapi::{BatteryParameters, LockParameters};
 use super::{Pairs, Shared, not_found};
+use crate::query::alarms;
 use crate::query::battery::{self, BatteryHour};
 use crate::query::locks::{self, Filter, LockView, Pending};
 use crate::query::view::{self, AlarmView};
-use crate::query::{alarms, cursor};
 
 /// The longest time of a battery's history.
 const BATTERY_MAX: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -43,9 +44,9 @@ pub(super) struct Locks {
 pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) -> Result<Response, Problem> {
     let mut params = Params::new(pairs.clone());
     let filter = Filter::take(&mut params);
-    let limit = link::limit(&mut params);
+    let limit = page::limit(&mut params);
     let question = filter.to_string();
-    let after = link::after(&mut params, &question);
+    let after = page::after(&mut params, &question);
     params.finish()?;
     let mut client = state.client().await?;
     let transaction = state.reading(&mut client).await?;

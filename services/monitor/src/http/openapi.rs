@@ -3,13 +3,14 @@
 
 use latchline_shared::alarm::{AlarmType, Severity, State};
 use latchline_shared::kit::api::openapi::{Common, flag, limit, parameter, text, time, word};
+use latchline_shared::kit::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use latchline_shared::lock_state::LockState;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::{IntoParams, OpenApi as _};
 
-use super::{LIMIT_DEFAULT, LIMIT_MAX, acts, alarms, fleet, locks, rules, silences, stream};
+use super::{acts, alarms, fleet, locks, rules, silences, stream};
 use crate::query::changes::ChangeView;
 
 #[derive(utoipa::OpenApi)]

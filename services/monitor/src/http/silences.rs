@@ -6,7 +6,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use jiff::Timestamp;
 use latchline_shared::kit::api::body::JsonBody;
+use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::page::{self, Place};
 use latchline_shared::kit::api::params::{Params, bad};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
@@ -15,12 +17,10 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::acts::{after_ms, check_comment, time_ms};
-use super::link::{self, Place};
 use super::openapi::SilenceParameters;
 use super::{Pairs, Shared, id, not_found, now_ms};
 use crate::alarm::silence::{self, Matcher, Name, Refused, Silence};
 use crate::query::alarms::FLAG;
-use crate::query::cursor;
 use crate::query::silences::{self, SilenceView};
 
 /// A page of silences, those that end last first.
@@ -41,9 +41,9 @@ pub(super) struct Silences {
 pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) -> Result<Response, Problem> {
     let mut params = Params::new(pairs.clone());
     let is_expired = params.word("expired", &FLAG);
-    let limit = link::limit(&mut params);
+    let limit = page::limit(&mut params);
     let question = format!("silences {is_expired:?}");
-    let after = link::after(&mut params, &question);
+    let after = page::after(&mut params, &question);
     params.finish()?;
     let mut client = state.client().await?;
     let transaction = state.reading(&mut client).await?;

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use axum::extract::{Query, State as Extract};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::live::{Feed, Live, Page, last_event_id};
+use latchline_shared::kit::api::page;
 use latchline_shared::kit::api::params::{Params, bad};
 use latchline_shared::kit::api::permit;
 use latchline_shared::kit::http::problem::Problem;
 
 use super::openapi::StreamParameters;
-use super::{Pairs, Shared, State, link};
+use super::{Pairs, Shared, State};
 use crate::query::changes::{self, ChangeView, Filter, Key};
-use crate::query::cursor;
 
 /// Changes that are read at once.
 const PAGE_ROWS: usize = 100;
@@ -38,7 +39,7 @@ pub(super) async fn stream(
     let mut params = Params::new(pairs);
     let filter = Filter::take(&mut params);
     let question = filter.to_string();
-    let after = link::after(&mut params, &question);
+    let after = page::after(&mut params, &question);
     params.finish()?;
     let after: Option<Key> = match last_event_id(&headers) {
         Some(id) => {

@@ -4,13 +4,13 @@ use std::fmt;
 
 use jiff::Timestamp;
 use latchline_shared::alarm::{AlarmType, Severity, State};
+use latchline_shared::kit::api::cursor::{Id, Time};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient};
 use uuid::Uuid;
 
-use super::cursor::{Id, Time};
 use super::view::{self, ALARM_COLUMNS, AlarmView};
 use super::{Page, page};
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use latchline_shared::alarm::{Severity, State};
+use latchline_shared::kit::api::cursor::{Text, Time};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use latchline_shared::lock_state::LockState;
@@ -14,7 +15,6 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use super::alarms::{FLAG, words};
-use super::cursor::{Text, Time};
 use super::view;
 use super::{Page, page};
 use crate::lock::Lock;

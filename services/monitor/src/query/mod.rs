@@ -6,7 +6,6 @@
 //!
 //! Invariant: text of a request never becomes text of a statement; it is bound.
 
-pub mod cursor;
 pub mod view;
 
 pub mod alarms;

@@ -1,6 +1,7 @@
 //! Silences: who does not want to hear of what until when.
 
 use jiff::Timestamp;
+use latchline_shared::kit::api::cursor::{Id, Time};
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::Serialize;
 use serde_json::Value;
@@ -9,7 +10,6 @@ use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::cursor::{Id, Time};
 use super::view;
 use super::{Page, page};
 

@@ -5,7 +5,9 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use latchline_shared::kit::api::body::JsonBody;
+use latchline_shared::kit::api::cursor::{self, Text};
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::page::{self, Place};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
@@ -13,12 +15,10 @@ use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::link::{self, Place};
 use super::openapi::MemberParameters;
 use super::{Pairs, Shared, State, client_id, not_found, user_id, wrong};
 use crate::directory::store::{self, Refused};
 use crate::directory::{Member, MemberFields};
-use crate::query::cursor::{self, Text};
 use crate::query::locks::{self, MemberView, Side};
 use crate::query::users;
 
@@ -124,9 +124,9 @@ pub(super) async fn remove(
 impl State {
     async fn members(&self, side: Side, place: Place) -> Result<Response, Problem> {
         let mut params = Params::new(place.pairs.clone());
-        let limit = link::limit(&mut params);
+        let limit = page::limit(&mut params);
         let question = format!("members {side:?}");
-        let after = link::after(&mut params, &question);
+        let after = page::after(&mut params, &question);
         params.finish()?;
         let mut client = self.client().await?;
         let transaction = self.reading(&mut client).await?;

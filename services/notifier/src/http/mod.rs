@@ -15,7 +15,6 @@
 
 mod acts;
 mod contacts;
-mod link;
 mod locks;
 mod notifications;
 mod preferences;
@@ -54,11 +53,6 @@ pub const OPERATE: &str = "operate";
 pub const ADMIN: &str = "admin";
 /// The scopes of a token.
 pub const SCOPES: &[&str] = &[READ, OPERATE, ADMIN];
-
-/// Rows of a page, if no other number is asked for.
-const LIMIT_DEFAULT: i64 = 100;
-/// Most rows of a page.
-const LIMIT_MAX: i64 = 1000;
 
 type Pairs = axum::extract::Query<Vec<(String, String)>>;
 

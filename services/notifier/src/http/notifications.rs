@@ -3,16 +3,16 @@
 use axum::extract::{Path, Query, State as Extract};
 use axum::http::Uri;
 use axum::response::Response;
+use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::page::{self, LIMIT_MAX, Place};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::link::{self, Place};
 use super::openapi::{AttemptParameters, NotificationParameters};
-use super::{LIMIT_MAX, Pairs, Shared, id, not_found};
-use crate::query::cursor;
+use super::{Pairs, Shared, id, not_found};
 use crate::query::notifications::{self, Filter};
 use crate::query::view::{AttemptView, ContentView, NotificationView};
 
@@ -35,9 +35,9 @@ pub(super) struct Notifications {
 pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) -> Result<Response, Problem> {
     let mut params = Params::new(pairs.clone());
     let filter = Filter::take(&mut params);
-    let limit = link::limit(&mut params);
+    let limit = page::limit(&mut params);
     let question = filter.to_string();
-    let after = link::after(&mut params, &question);
+    let after = page::after(&mut params, &question);
     params.finish()?;
     let mut client = state.client().await?;
     let transaction = state.reading(&mut client).await?;

@@ -2,14 +2,13 @@
 //! and the parameters of the routes.
 
 use latchline_shared::kit::api::openapi::{Common, limit, parameter, text, time, word};
+use latchline_shared::kit::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::{IntoParams, OpenApi as _};
 
-use super::{
-    LIMIT_DEFAULT, LIMIT_MAX, acts, contacts, locks, notifications, preferences, providers, templates, users,
-};
+use super::{acts, contacts, locks, notifications, preferences, providers, templates, users};
 use crate::event::{Channel, EventType, Severity};
 use crate::status::Status;
 

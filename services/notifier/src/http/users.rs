@@ -5,7 +5,9 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use latchline_shared::kit::api::body::JsonBody;
+use latchline_shared::kit::api::cursor::{self, Text};
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::page::{self, Place};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
@@ -13,12 +15,10 @@ use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::link::{self, Place};
 use super::openapi::UserParameters;
 use super::{Pairs, Shared, State, not_found, user_id, wrong};
 use crate::directory::erase::{self, Whose};
 use crate::directory::{User, UserFields, store};
-use crate::query::cursor::{self, Text};
 use crate::query::users::{self, UserView};
 
 const QUESTION: &str = "users";
@@ -38,8 +38,8 @@ pub(super) struct Users {
                headers(("Link" = String, description = "the next page, `rel=\"next\"`")))))]
 pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) -> Result<Response, Problem> {
     let mut params = Params::new(pairs.clone());
-    let limit = link::limit(&mut params);
-    let after = link::after(&mut params, QUESTION);
+    let limit = page::limit(&mut params);
+    let after = page::after(&mut params, QUESTION);
     params.finish()?;
     let mut client = state.client().await?;
     let transaction = state.reading(&mut client).await?;

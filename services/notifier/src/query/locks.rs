@@ -1,12 +1,12 @@
 //! Which locks a user has, and which users a lock.
 
+use latchline_shared::kit::api::cursor::Text;
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
 
-use super::cursor::Text;
 use super::{Page, page, view};
 
 /// A user of a lock.

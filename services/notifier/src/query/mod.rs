@@ -6,7 +6,6 @@
 //! Invariant: text of a request never becomes text of a statement; it is bound. What is asked about
 //! notifications has no address in full and no code; what is asked about people has their addresses.
 
-pub mod cursor;
 pub mod view;
 
 pub mod contacts;

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use latchline_shared::kit::api::cursor::{Id, Time};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use uuid::Uuid;
 
-use super::cursor::{Id, Time};
 use super::view::{self, AttemptView, ContentView, NOTIFICATION_COLUMNS, NotificationView};
 use super::{Page, page};
 use crate::event::{Channel, EventType, Severity};

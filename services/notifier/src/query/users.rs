@@ -1,13 +1,13 @@
 //! Users by id, and what they want.
 
 use jiff::civil::Time;
+use latchline_shared::kit::api::cursor::Text;
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
 
-use super::cursor::Text;
 use super::{Page, page, view};
 use crate::directory::PreferenceFields;
 use crate::event::{Channel, Severity};

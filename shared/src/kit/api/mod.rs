@@ -2,11 +2,14 @@
 //!
 //! A request's [`params`] and [`body`] are read strictly: what is misspelt, given twice or unknown
 //! is refused, never ignored. Every error is a problem; what Postgres says stays inside
-//! ([`failure`]). [`live`] is a stream of events, [`openapi`] the description that is generated,
+//! ([`failure`]). Long answers come in pages ([`page`], [`cursor`]). [`live`] is a stream of events, [`openapi`] the description that is generated,
 //! served and committed.
 
 pub mod body;
 pub mod params;
+
+pub mod cursor;
+pub mod page;
 
 pub mod failure;
 

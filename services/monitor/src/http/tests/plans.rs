@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use latchline_shared::alarm::{Severity, State};
+use latchline_shared::kit::api::cursor::{Id, Text, Time};
 use latchline_shared::kit::postgres::statement::Statement;
 use latchline_shared::lock_state::LockState;
 
 use super::*;
 use crate::query::alarms::{self, Filter, Order};
-use crate::query::cursor::{Id, Text, Time};
 use crate::query::{changes, locks};
 
 /// Panics if the statement of a page reads a table as a whole.

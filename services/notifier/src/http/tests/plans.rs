@@ -1,10 +1,10 @@
 //! The plans of the lists: none reads a table from end to end.
 
+use latchline_shared::kit::api::cursor::{Id, Text, Time};
 use latchline_shared::kit::postgres::statement::Statement;
 
 use super::*;
 use crate::event::Severity;
-use crate::query::cursor::{Id, Text, Time};
 use crate::query::locks::{self, Side};
 use crate::query::notifications::{self, Filter};
 use crate::query::users;

@@ -4,23 +4,30 @@ use axum::Json;
 use axum::http::header::LINK;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use latchline_shared::kit::api::params::Params;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{LIMIT_DEFAULT, LIMIT_MAX};
-use crate::query::cursor;
+use super::cursor;
+use super::params::Params;
+
+/// Rows of a page, if no other number is asked for.
+pub const LIMIT_DEFAULT: i64 = 100;
+/// Most rows of a page.
+pub const LIMIT_MAX: i64 = 1000;
 
 /// Where a request went.
-pub(super) struct Place {
-    pub(super) uri: Uri,
-    pub(super) pairs: Vec<(String, String)>,
+#[derive(Debug)]
+pub struct Place {
+    /// Its URI.
+    pub uri: Uri,
+    /// Its query.
+    pub pairs: Vec<(String, String)>,
 }
 
 impl Place {
     /// The answer, with a link to the page that begins behind `next`.
-    pub(super) fn answer(&self, page: impl Serialize, next: Option<&str>) -> Response {
+    pub fn answer(&self, page: impl Serialize, next: Option<&str>) -> Response {
         let mut response = Json(page).into_response();
         let link = next.map(|next| self.link(next));
         if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
@@ -39,11 +46,11 @@ impl Place {
 }
 
 /// Rows of the page.
-pub(super) fn limit(params: &mut Params) -> usize {
+pub fn limit(params: &mut Params) -> usize {
     params.number("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT) as usize
 }
 
 /// Where the page before ended.
-pub(super) fn after<K: DeserializeOwned>(params: &mut Params, question: &str) -> Option<K> {
+pub fn after<K: DeserializeOwned>(params: &mut Params, question: &str) -> Option<K> {
     params.parsed("after", |text| cursor::decode(question, text).map_err(|error| error.to_string()))
 }
