@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test check bench fuzz bench-history bench-watch
+.PHONY: help demo test check bench fuzz bench-history bench-watch bench-notify
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ bench-history: ## what the auditor takes in, and how fast it answers at ten mill
 
 bench-watch: ## the monitor under 20,000 reports a second of a million locks; 5 minutes
 	@scripts/bench-watch.sh
+
+bench-notify: ## the notifier: from a record to the mail server and the SMS gateway; 3 minutes
+	@scripts/bench-notify.sh
 
 fuzz: ## each fuzz target for FUZZ_S seconds (60)
 	@scripts/fuzz.sh

@@ -49,6 +49,8 @@ pub struct Delays {
     pub count: u64,
     /// Half were shorter.
     pub p50_ms: f64,
+    /// All but five in a hundred were shorter.
+    pub p95_ms: f64,
     /// All but one in a hundred were shorter.
     pub p99_ms: f64,
     /// All but one in a thousand were shorter.
@@ -64,6 +66,7 @@ impl Delays {
         Self {
             count: delays_us.len(),
             p50_ms: ms(0.5),
+            p95_ms: ms(0.95),
             p99_ms: ms(0.99),
             p999_ms: ms(0.999),
             max_ms: delays_us.max() as f64 / 1000.0,

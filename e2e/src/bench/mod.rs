@@ -4,7 +4,7 @@
 //! [`idle`]: memory of an idle connection. [`cost`]: CPU time of a message, with few and with many
 //! locks connected. [`storm`]: what others feel while everybody comes or goes at once. [`latency`]:
 //! how long a PUBACK takes. [`report`] puts it together; [`plan`] says how much of each.
-//! [`history`] measures the auditor and [`watch`] the monitor, each by itself.
+//! [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by itself.
 //!
 //! The tools below them: [`target`] starts brokers, [`fleet`] connects locks from a process of its
 //! own, [`publishers`] loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
@@ -17,6 +17,7 @@ pub mod report;
 pub mod plan;
 
 pub mod history;
+pub mod notify;
 pub mod watch;
 
 pub mod cost;

@@ -11,7 +11,7 @@ use latchline_e2e::bench::fleet::{Order, hold};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
 use latchline_e2e::bench::target::Surroundings;
-use latchline_e2e::bench::{history, watch};
+use latchline_e2e::bench::{history, notify, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
 
 /// Measures the broker: memory, CPU time, delays, storms
@@ -54,6 +54,15 @@ enum Action {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Measure the notifier: from a record to the provider that took the message
+    Notify {
+        /// Little of everything, to see that it works
+        #[arg(long)]
+        small: bool,
+        /// Write the JSON to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Measure the auditor: how fast it takes events in, and how fast it answers
     History {
         /// Little of everything, to see that it works
@@ -75,6 +84,10 @@ async fn main() -> anyhow::Result<()> {
         },
         Some(Action::Watch { small, json }) => tokio::select! {
             outcome = measure_watch(small, json) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+        Some(Action::Notify { small, json }) => tokio::select! {
+            outcome = measure_notify(small, json) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
         },
         None => tokio::select! {
@@ -116,7 +129,18 @@ async fn measure_watch(small: bool, json: Option<PathBuf>) -> anyhow::Result<()>
     let plan = if small { watch::Plan::small() } else { watch::Plan::full() };
     let watch = watch::measure(plan).await?;
     println!("{watch}");
+    keep(&watch, json)
+}
+
+async fn measure_notify(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+    let plan = if small { notify::Plan::small() } else { notify::Plan::full() };
+    let notify = notify::measure(plan).await?;
+    println!("{notify}");
+    keep(&notify, json)
+}
+
+fn keep(figures: &impl serde::Serialize, json: Option<PathBuf>) -> anyhow::Result<()> {
     let Some(path) = json else { return Ok(()) };
-    std::fs::write(&path, serde_json::to_string_pretty(&watch)?)
+    std::fs::write(&path, serde_json::to_string_pretty(figures)?)
         .with_context(|| format!("write {}", path.display()))
 }

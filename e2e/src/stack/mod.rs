@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod log;
 pub mod monitor;
+pub mod notifier;
 pub mod program;
 pub mod secrets;
 pub mod service;

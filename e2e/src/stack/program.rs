@@ -30,6 +30,8 @@ pub enum Name {
     Auditor,
     /// `latchline-monitor`.
     Monitor,
+    /// `latchline-notifier`.
+    Notifier,
 }
 
 impl Name {
@@ -38,6 +40,7 @@ impl Name {
             Self::Broker => "broker",
             Self::Auditor => "auditor",
             Self::Monitor => "monitor",
+            Self::Notifier => "notifier",
         }
     }
 

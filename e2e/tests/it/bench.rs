@@ -11,7 +11,7 @@ use latchline_e2e::bench::publishers::Publishers;
 use latchline_e2e::bench::report::{Part, Report, measure};
 use latchline_e2e::bench::storm::Event;
 use latchline_e2e::bench::target::{Kind, Surroundings, Target, mosquitto};
-use latchline_e2e::bench::watch;
+use latchline_e2e::bench::{notify, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
 use latchline_e2e::random;
 use latchline_shared::keys::MasterKey;
@@ -138,4 +138,14 @@ async fn a_fleet_is_watched() {
     assert!(watch.per_second > 100.0 && watch.memory_bytes > 1_000_000, "{watch:?}");
     assert!(watch.alarms.count > 0 && watch.alarms.p50_ms > 0.0, "{watch:?}");
     assert!(watch.monitor_cpu_us > 0.0 && watch.postgres_cpu_us > 0.0, "{watch:?}");
+}
+
+#[tokio::test]
+async fn users_are_told() {
+    let notify = notify::measure(notify::Plan::small()).await.unwrap();
+    for delays in [notify.mails, notify.sms, notify.taken_in, notify.critical, notify.others] {
+        assert!(delays.count > 0 && delays.p50_ms <= delays.p95_ms && delays.p95_ms > 0.0, "{notify:?}");
+    }
+    assert!(notify.sent_per_second > 1.0 && notify.memory_bytes > 1_000_000, "{notify:?}");
+    assert!(notify.notifier_cpu_us > 0.0 && notify.postgres_cpu_us > 0.0, "{notify:?}");
 }

@@ -15,6 +15,7 @@ mod commands;
 mod crash;
 mod demo;
 mod fleet;
+mod notify;
 mod order;
 mod outage;
 mod rebuild;
