@@ -113,6 +113,7 @@ create table notification (
 create index notification_due on notification (channel, priority desc, due_at) where status = 'pending' and digest is null;
 create index notification_digest on notification (due_at) where status = 'pending' and digest is not null;
 create index notification_by_digest on notification (digest, due_at) where status = 'pending' and digest is not null;
+create index notification_expires on notification (expires_at) where status = 'pending' and digest is null;
 create index notification_settled on notification (settled_at) where settled_at is not null;
 create index notification_lease on notification (lease_until) where status = 'sending';
 create index notification_listed on notification (created_at desc, id desc);

@@ -127,8 +127,12 @@ words! {
 }
 
 /// What templates are filled with. What does not apply is not there.
+///
+/// What a newer version has written into a row is left out, not refused: instances of two versions
+/// work off one table while a new one is rolled out. Where somebody writes facts by hand, [`Facts::unknown`]
+/// finds what was misspelt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Facts {
     /// The lock; empty: none.
     pub client_id: String,
@@ -177,6 +181,41 @@ pub struct Facts {
 impl Facts {
     /// Most items that a digest lists.
     pub const ITEMS_MAX: usize = 20;
+
+    const NAMES: [&str; 15] = [
+        "client_id",
+        "lock_name",
+        "at_ms",
+        "action",
+        "outcome",
+        "error",
+        "lock_state",
+        "battery",
+        "change",
+        "raised_at_ms",
+        "count",
+        "value",
+        "items",
+        "more",
+        "code",
+    ];
+
+    /// Where in these facts a name stands that is none (`items[0].facts.lok_name`).
+    pub fn unknown(facts: &Value) -> Option<String> {
+        let fields = facts.as_object()?;
+        let unknown = fields.keys().find(|name| !Self::NAMES.contains(&name.as_str()));
+        unknown.map(|name| text::bounded(name)).or_else(|| {
+            let items = fields.get("items")?.as_array()?;
+            items.iter().enumerate().find_map(|(index, item)| {
+                let fields = item.as_object()?;
+                let unknown = fields.keys().find(|name| !DigestItem::NAMES.contains(&name.as_str()));
+                let place = unknown
+                    .map(|name| text::bounded(name))
+                    .or_else(|| Self::unknown(fields.get("facts")?).map(|place| format!("facts.{place}")));
+                place.map(|place| format!("items[{index}].{place}"))
+            })
+        })
+    }
 }
 
 /// One notification in a digest.
@@ -188,6 +227,10 @@ pub struct DigestItem {
     pub severity: Severity,
     /// What is known of it; without items of its own.
     pub facts: Facts,
+}
+
+impl DigestItem {
+    const NAMES: [&str; 3] = ["event_type", "severity", "facts"];
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -217,5 +260,55 @@ mod tests {
         let json = serde_json::to_value(&facts).unwrap();
         assert_eq!(json, serde_json::json!({"client_id": "1", "lock_name": "", "at_ms": 7}));
         assert_eq!(serde_json::from_value::<Facts>(json).unwrap(), facts);
+    }
+
+    fn names(json: &Value) -> Vec<&str> {
+        json.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn facts_of_a_newer_version_are_read_and_a_name_that_is_none_is_found() {
+        let text = || Some("x".to_owned());
+        // All of them: a new one must be named here, too.
+        let all = Facts {
+            client_id: String::new(),
+            lock_name: String::new(),
+            at_ms: 1,
+            action: text(),
+            outcome: text(),
+            error: Some(1),
+            lock_state: text(),
+            battery: Some(1.0),
+            change: Some(Change::Raised),
+            raised_at_ms: Some(1),
+            count: Some(1),
+            value: Value::from(1),
+            items: vec![DigestItem {
+                event_type: EventType::Unlocked,
+                severity: Severity::Info,
+                facts: Facts::default(),
+            }],
+            more: 1,
+            code: text(),
+        };
+        let mut json = serde_json::to_value(&all).unwrap();
+        for (mut found, mut expected) in
+            [(names(&json), Facts::NAMES.to_vec()), (names(&json["items"][0]), DigestItem::NAMES.to_vec())]
+        {
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
+        assert_eq!(Facts::unknown(&json), None);
+        for (pointer, place) in
+            [("/items/0/facts", "items[0].facts.newer"), ("/items/0", "items[0].newer"), ("", "newer")]
+        {
+            json.pointer_mut(pointer).unwrap()["newer"] = Value::Null;
+            assert_eq!(Facts::unknown(&json).as_deref(), Some(place));
+            assert_eq!(serde_json::from_value::<Facts>(json.clone()).unwrap(), all);
+        }
+        for strange in [Value::Null, serde_json::json!([]), serde_json::json!({"items": [1, {"facts": 2}]})] {
+            assert_eq!(Facts::unknown(&strange), None);
+        }
     }
 }

@@ -10,13 +10,14 @@ use latchline_shared::fault::Fault;
 use latchline_shared::kit::{clock, retry};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::desk::{Desk, Pass};
 use super::metrics::Metrics;
 use super::policy::{Tried, verdict};
 use super::provider::Provider;
-use super::queue::settle::{End, Settled, settle};
-use super::queue::{Leased, Told};
+use super::queue::settle::{End, Settled, put_back, settle};
+use super::queue::{Attempt, Leased, Told};
 use super::settings::Settings;
 use crate::address::masked;
 use crate::channel::{Answer, Content, Message};
@@ -57,10 +58,11 @@ impl<P: Provider> Bench<P> {
                 self.desk.end(&pass, Some(answer.outcome), Instant::now());
                 answer
             }
-            Err(why) => {
-                error!(notification = %row.attempt.id, error = why, "a notification cannot be put into words");
+            Err(answer) => {
+                let (notification, error) = (row.attempt.id, &answer.excerpt);
+                error!(%notification, error, "a notification cannot be put into words");
                 self.desk.end(&pass, None, Instant::now());
-                Answer::new(Outcome::Permanent, "template", &why)
+                answer
             }
         };
         let took = start.elapsed();
@@ -76,54 +78,77 @@ impl<P: Provider> Bench<P> {
         let verdict = verdict(&self.settings, tried, &answer, random());
         let provider = self.desk.name(&pass);
         let (attempt, owner) = (row.attempt, self.owner.as_str());
-        let end = End { attempt, owner, provider: &provider, took, answer: &answer, verdict };
+        let end = End { attempt, owner, provider: &provider, took: Some(took), answer: &answer, verdict };
         self.settle(&row, &end).await;
     }
 
-    fn message(&self, row: &Leased) -> Result<Message, String> {
-        let told = row.told.as_ref().map_err(Clone::clone)?;
+    fn message(&self, row: &Leased) -> Result<Message, Answer> {
+        // Of a newer version, most likely: an instance of that one can read it.
+        let told = row.told.as_ref();
+        let told = told.map_err(|why| Answer::new(Outcome::Unavailable, "unreadable", why))?;
+        let content = (self.render)(self.desk.channel, row, told);
         Ok(Message {
             id: row.attempt.id,
             address: row.address.clone(),
             event_type: told.event_type,
             severity: told.severity,
             at_ms: row.occurred_at.as_millisecond(),
-            content: (self.render)(self.desk.channel, row, told)?,
+            content: content.map_err(|why| Answer::new(Outcome::Permanent, "template", &why))?,
         })
+    }
+
+    /// Gives rows back whose attempts must not begin, each for a while. Until that is written they are
+    /// attempts that may have taken place.
+    pub async fn put_back(&self, refused: &[(Attempt, Duration)]) {
+        let Some((first, _)) = refused.first() else { return };
+        let written = written(first.id, || put_back(&self.pool, refused, &self.owner)).await;
+        if written.is_some() {
+            self.metrics.put_back(self.desk.channel, refused.len());
+        }
     }
 
     async fn settle(&self, row: &Leased, end: &End<'_>) {
         let channel = self.desk.channel;
-        let mut attempt = 0;
-        loop {
-            match settle(&self.pool, end).await {
-                Ok(Settled::Done { status, bounced }) => {
-                    self.metrics.ended(channel, status, 1);
-                    if end.answer.outcome == Outcome::Accepted {
-                        self.metrics.accepted(channel, since(row.occurred_at), since(row.created_at));
-                    }
-                    if bounced {
-                        self.metrics.bounced(channel);
-                        let address = masked(channel, &row.address);
-                        info!(%channel, address, code = end.answer.code, "an address is not used any more");
-                    }
-                    return;
+        match written(row.attempt.id, || settle(&self.pool, end)).await {
+            Some(Settled::Done { status, bounced }) => {
+                self.metrics.ended(channel, status, 1);
+                if end.answer.outcome == Outcome::Accepted {
+                    self.metrics.accepted(channel, since(row.occurred_at), since(row.created_at));
                 }
-                Ok(Settled::Lost) => {
-                    let notification = row.attempt.id;
-                    return warn!(%notification, n = row.attempt.n, "an attempt ended after its lease");
+                if bounced {
+                    self.metrics.bounced(channel);
+                    let address = masked(channel, &row.address);
+                    info!(%channel, address, code = end.answer.code, "an address is not used any more");
                 }
-                Err(fault @ (Fault::Bug(_) | Fault::Permanent(_))) => {
-                    let notification = row.attempt.id;
-                    return error!(%notification, error = %fault, "the end of an attempt cannot be written");
+            }
+            Some(Settled::Lost) => {
+                let notification = row.attempt.id;
+                warn!(%notification, n = row.attempt.n, "an attempt ended after its lease");
+            }
+            None => {}
+        }
+    }
+}
+
+/// Writes as soon as Postgres takes it, however long that is. `None`: it never will.
+async fn written<T, F>(notification: Uuid, mut write: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let mut attempt = 0;
+    loop {
+        match write().await {
+            Ok(done) => return Some(done),
+            Err(fault @ (Fault::Bug(_) | Fault::Permanent(_))) => {
+                error!(%notification, error = %fault, "the end of an attempt cannot be written");
+                return None;
+            }
+            Err(fault) => {
+                if attempt == 0 {
+                    warn!(%notification, error = %fault, "the end of an attempt is not written yet");
                 }
-                Err(fault) => {
-                    if attempt == 0 {
-                        warn!(error = %fault, "the end of an attempt is not written yet");
-                    }
-                    sleep(retry::pause(attempt, random())).await;
-                    attempt = attempt.saturating_add(1);
-                }
+                sleep(retry::pause(attempt, random())).await;
+                attempt = attempt.saturating_add(1);
             }
         }
     }

@@ -21,7 +21,6 @@ use tracing::{error, info, warn};
 
 use super::attempt::{Bench, random};
 use super::provider::Provider;
-use super::queue::settle::put_back;
 use super::queue::{Wish, lease};
 
 /// How much longer a lease is than an attempt can take: its end is to be written, too.
@@ -156,7 +155,7 @@ impl<P: Provider> Dispatcher<P> {
         for status in taken.ended {
             self.bench.metrics.ended(self.bench.desk.channel, status, 1);
         }
-        let mut refused = Vec::new();
+        let (mut refused, mut slots) = (Vec::new(), Vec::new());
         for row in taken.leased {
             match self.bench.desk.begin(provider, &row.address, Instant::now()) {
                 Ok(pass) => {
@@ -168,13 +167,17 @@ impl<P: Provider> Dispatcher<P> {
                 }
                 // Any time after that, so that they do not come back together.
                 Err(wait) => {
-                    refused.push((row.attempt, wait + wait.mul_f64(random() as f64 / u64::MAX as f64)))
+                    refused.push((row.attempt, wait + wait.mul_f64(random() as f64 / u64::MAX as f64)));
+                    slots.push(Slot::take(&self.busy, row.is_critical));
                 }
             }
         }
         if !refused.is_empty() {
-            put_back(&self.bench.pool, &refused, &self.bench.owner).await?;
-            self.bench.metrics.put_back(self.bench.desk.channel, refused.len());
+            let bench = Arc::clone(&self.bench);
+            tasks.spawn(async move {
+                bench.put_back(&refused).await;
+                drop(slots);
+            });
         }
         // Without a slot for them, ordinary rows may be due though none was found.
         Ok(match count {

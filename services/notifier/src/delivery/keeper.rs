@@ -23,6 +23,8 @@ use crate::status::Status;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often is looked for rows that are too old: those that are leased are found anyway.
 const EXPIRE_EVERY: Duration = Duration::from_secs(30);
+/// Most statements of that before something else has its turn.
+const EXPIRE_STEPS_MAX: usize = 10;
 
 /// Whether a provider of a channel recognises a second copy.
 pub type Resends = Arc<dyn Fn(Channel, &str) -> bool + Send + Sync>;
@@ -55,28 +57,38 @@ impl Keeper {
         let mut is_failing = false;
         let mut expire_at = Instant::now();
         loop {
-            match self.step(&mut expire_at).await {
-                Ok(()) => is_failing = false,
+            let is_more = match self.step(&mut expire_at).await {
+                Ok(is_more) => {
+                    is_failing = false;
+                    is_more
+                }
                 Err(Fault::Bug(why)) => anyhow::bail!("delivery: {why}"),
                 Err(fault) => {
                     if !std::mem::replace(&mut is_failing, true) {
                         warn!(error = %fault, "delivery cannot be looked after");
                     }
+                    false
                 }
+            };
+            if !is_more {
+                sleep(LOOK_EVERY).await;
             }
-            sleep(LOOK_EVERY).await;
         }
     }
 
-    async fn step(&self, expire_at: &mut Instant) -> Result<(), Fault> {
+    /// Whether there is more to do at once.
+    async fn step(&self, expire_at: &mut Instant) -> Result<bool, Fault> {
         self.metrics.seen(&(self.watch)());
         self.recover().await?;
+        let mut is_more = false;
         if *expire_at <= Instant::now() {
-            self.expire().await?;
-            *expire_at = Instant::now() + EXPIRE_EVERY;
+            is_more = self.expire().await?;
+            if !is_more {
+                *expire_at = Instant::now() + EXPIRE_EVERY;
+            }
         }
         self.metrics.waits(&backlog(&self.pool).await?);
-        Ok(())
+        Ok(is_more)
     }
 
     /// Settles attempts whose lease ran out.
@@ -100,15 +112,18 @@ impl Keeper {
         }
     }
 
-    async fn expire(&self) -> Result<(), Fault> {
-        loop {
+    /// Ends what is too old; whether there may be more. After a long outage there may be very much, and
+    /// the rest is not to wait for it.
+    pub(super) async fn expire(&self) -> Result<bool, Fault> {
+        for _ in 0..EXPIRE_STEPS_MAX {
             let ended = recover::expired(&self.pool).await?;
             for (channel, count) in &ended {
                 self.metrics.ended(*channel, Status::Expired, *count);
             }
             if ended.iter().map(|(_, count)| count).sum::<usize>() < EXPIRED_MAX {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 }

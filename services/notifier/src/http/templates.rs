@@ -9,7 +9,8 @@ use latchline_shared::alarm::Change;
 use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::params::{Params, bad};
 use latchline_shared::kit::http::problem::Problem;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -67,9 +68,18 @@ pub(super) struct Imagined {
     #[serde(default)]
     time_zone: Option<String>,
     /// What is known of it, as `facts` of a notification; made up if it is not given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "facts")]
     #[schema(value_type = Option<Object>)]
     facts: Option<Facts>,
+}
+
+/// Facts that somebody has written: a name that is none is a mistake.
+fn facts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Facts>, D::Error> {
+    let Some(written) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
+    match Facts::unknown(&written) {
+        Some(place) => Err(D::Error::custom(format!("{place}: unknown field"))),
+        None => Facts::deserialize(written).map(Some).map_err(D::Error::custom),
+    }
 }
 
 /// What would be sent.

@@ -101,13 +101,13 @@ pub struct Taken {
 }
 
 /// Whether a row may still be sent is decided here, when its turn has come: by its expiry, and by the
-/// contact as it is now. The limits are plain numbers, so that the planner knows how few rows it is about.
+/// contact as it is now; a code in the place of which another was sent is good for nothing. The limits are plain numbers, so that the planner knows how few rows it is about.
 const LEASE: &str = "with urgent as materialized (
-        select id, contact_id, event_type, priority, expires_at from notification
+        select id, contact_id, event_type, priority, expires_at, created_at from notification
         where channel = $1 and status = 'pending' and digest is null and priority = 1 and due_at <= now()
         order by due_at limit $2 for update skip locked),
     ordinary as materialized (
-        select id, contact_id, event_type, priority, expires_at from notification
+        select id, contact_id, event_type, priority, expires_at, created_at from notification
         where channel = $1 and status = 'pending' and digest is null and priority = 0 and due_at <= now()
         order by due_at limit $3 for update skip locked),
     picked as (
@@ -116,6 +116,7 @@ const LEASE: &str = "with urgent as materialized (
             when c.id is null then 'no_contact'
             when c.status = 'bounced' then 'bounced'
             when c.status = 'unverified' and p.event_type <> 'verification' then 'unverified'
+            when p.event_type = 'verification' and p.created_at < c.code_sent_at then 'replaced'
         end as why
         from (select * from urgent union all select * from ordinary order by priority desc limit $2) p
         left join contact c on c.id = p.contact_id),

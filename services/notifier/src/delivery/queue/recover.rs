@@ -71,7 +71,7 @@ pub async fn leases(
                 attempt: Attempt { id: row.try_get(0)?, n: row.try_get(1)? },
                 owner: row.try_get(2)?,
                 provider: &lost.provider,
-                took: Duration::ZERO,
+                took: None,
                 verdict: verdict(&lost, &answer),
                 answer: &answer,
             };
@@ -93,15 +93,12 @@ pub async fn expired(pool: &Pool) -> Result<Vec<(Channel, usize)>, Fault> {
             update notification set status = 'expired', reason = 'expired', settled_at = now(),
                 facts = case when event_type = 'verification' then facts - 'code' else facts end
             where id in (select id from notification
-                where status = 'pending' and digest is null and channel = any($2) and expires_at <= now()
-                limit $1 for update skip locked)
+                where status = 'pending' and digest is null and expires_at <= now()
+                order by expires_at limit $1 for update skip locked)
             returning channel)
         select channel, count(*) from ended group by channel";
-    let channels: Vec<&str> = Channel::ALL.iter().map(|channel| channel.name()).collect();
     let done = async {
-        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-            [(&number(EXPIRED_MAX), Type::INT8), (&channels, Type::TEXT_ARRAY)];
-        let rows = client.query_typed(update, &values).await?;
+        let rows = client.query_typed(update, &[(&number(EXPIRED_MAX), Type::INT8)]).await?;
         let mut ended = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Some(channel) = Channel::from_name(row.try_get(0)?) {

@@ -17,6 +17,8 @@ use crate::status::{Outcome, Status};
 
 /// Hard bounces in a row that are as bad as gone.
 const BOUNCES_MAX: i32 = 2;
+/// Most other rows that are ended with an address; an outage may leave very many.
+const OTHERS_MAX: usize = 1_000;
 
 /// How an attempt ended.
 #[derive(Debug, Clone)]
@@ -27,8 +29,8 @@ pub struct End<'a> {
     pub owner: &'a str,
     /// Who got the message, or should have.
     pub provider: &'a str,
-    /// How long it took.
-    pub took: Duration,
+    /// How long it took, if anybody has seen its end.
+    pub took: Option<Duration>,
     /// What the provider said.
     pub answer: &'a Answer,
     /// What follows.
@@ -72,7 +74,7 @@ pub(super) async fn settle_in(client: &impl GenericClient, end: &End<'_>) -> Res
 fn statement(end: &End<'_>) -> Statement {
     let End { attempt, owner, provider, took, answer, verdict } = end;
     let mut statement = Statement::default();
-    let ms = i32::try_from(took.as_millis()).unwrap_or(i32::MAX);
+    let ms = took.map(|took| i32::try_from(took.as_millis()).unwrap_or(i32::MAX));
     let settled = verdict.status.is_final();
     statement.bind(attempt.id, Type::UUID);
     statement.bind(attempt.n, Type::INT4);
@@ -103,9 +105,10 @@ fn statement(end: &End<'_>) -> Statement {
                 facts = case when ($14 or {reported}) and event_type = 'verification' then facts - 'code'
                     else facts end
             where {MINE}
-            returning id, contact_id, status),
+            returning id, contact_id, status, address),
         tried as (
-            update attempt set outcome = $7, ms = $6, code = $8, excerpt = $9, provider = $5
+            update attempt set outcome = $7, ms = $6, code = $8, provider = $5,
+                excerpt = case when mine.address <> '' then $9 end
             from mine where notification_id = mine.id and n = $2)",
         accepted = Outcome::Accepted.name(),
     ));
@@ -120,7 +123,8 @@ fn statement(end: &End<'_>) -> Statement {
     statement
 }
 
-/// Whatever else waits for an address that is gone is not sent.
+/// Whatever else waits for an address that is gone is not sent. What is left over here, because it is too
+/// much or somebody holds it, is found when it is leased.
 fn bounced(bounce: Bounce) -> String {
     let gone = match bounce {
         Bounce::Gone => "true".to_owned(),
@@ -136,8 +140,9 @@ fn bounced(bounce: Bounce) -> String {
         others as (
             update notification set status = 'suppressed', reason = 'bounced', settled_at = now(),
                 facts = case when event_type = 'verification' then facts - 'code' else facts end
-            from refused where contact_id = refused.id and refused.status = 'bounced'
-                and notification.status = 'pending' and notification.id <> $1)
+            where id in (select n.id from refused join notification n on n.contact_id = refused.id
+                where refused.status = 'bounced' and n.status = 'pending' and n.id <> $1
+                limit {OTHERS_MAX} for update of n skip locked))
         select status, exists (select from refused where status = 'bounced') from mine"
     )
 }

@@ -361,15 +361,60 @@ fn held(
     (tokio::spawn(dispatcher.run(token.clone())), token)
 }
 
-#[tokio::test]
-async fn postgres_goes_away_and_comes_back() {
-    let mut server = DevelopmentPostgres::start().unwrap();
+async fn lab_that_can_stop() -> (DevelopmentPostgres, Lab) {
+    let server = DevelopmentPostgres::start().unwrap();
     let postgres = server.settings("postgres");
     SCHEMA.migrate(&postgres).await.unwrap();
     let pool = postgres.pool_in("tests", Some(ROLE), SCHEMA.name).unwrap();
     let owner = postgres.pool_in("tests", None, SCHEMA.name).unwrap();
     let lab = Lab { database: Database { postgres, pool, owner } };
     lab.execute("insert into users (id, name, locale, time_zone) values ('u', 'U', 'en', 'UTC')", &[]).await;
+    (server, lab)
+}
+
+#[tokio::test]
+async fn what_must_not_begin_is_given_back_whenever_postgres_takes_it() {
+    let (mut server, lab) = lab_that_can_stop().await;
+    lab.emails(3).await;
+    let relay = Scripted::new("relay", |_| Some(Outcome::Accepted));
+    let bench = bench(&lab.database.pool, "a", &[relay], SOON);
+    let refused: Vec<_> =
+        lab.lease("a", 3, 3).await.leased.iter().map(|row| (row.attempt, Duration::ZERO)).collect();
+    server.stop();
+    let task = tokio::spawn(async move { bench.put_back(&refused).await });
+    server.resume().unwrap();
+    tokio::time::timeout(SOON * 2, task).await.unwrap().unwrap();
+    eventually(SOON, "they are as they were", async || match lab.database.owner.get().await {
+        Ok(client) => {
+            let select = "select count(*) from notification where status = 'pending' and attempts = 0
+                and not exists (select from attempt)";
+            client.query_one(select, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 3)
+        }
+        Err(_) => false,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_newer_version_has_written_waits_for_it() {
+    let lab = Lab::start().await;
+    let contact = lab.contact(Channel::Email, "active").await;
+    let id = lab.insert(&Row { event_type: "newer", ..row(contact) }).await;
+    let relay = Scripted::new("relay", |_| Some(Outcome::Accepted));
+    let work = Work::start(&lab, "a", std::slice::from_ref(&relay), SOON);
+    eventually(SOON, "it was tried", async || {
+        lab.attempts(id).await.contains("2 unavailable unreadable") && lab.status(id).await == "pending"
+    })
+    .await;
+    lab.execute("update notification set event_type = 'unlocked' where id = $1", &[&id]).await;
+    eventually(SOON, "it is sent", async || lab.status(id).await == "sent").await;
+    assert_eq!(relay.sent(), HashMap::from([(id, 1)]));
+    work.end().await;
+}
+
+#[tokio::test]
+async fn postgres_goes_away_and_comes_back() {
+    let (mut server, lab) = lab_that_can_stop().await;
     lab.emails(40).await;
     let (open, gate) = tokio::sync::watch::channel(false);
     let seen = Arc::new(Mutex::new(0));

@@ -106,6 +106,44 @@ async fn an_address_that_is_gone_is_not_used_any_more() {
 }
 
 #[tokio::test]
+async fn of_somebody_who_has_gone_no_words_are_kept() {
+    let lab = Lab::start().await;
+    for (erase, expected) in [(false, "OK"), (true, "")] {
+        let id = lab.email("info").await;
+        let attempt = lab.lease("a", 1, 1).await.leased[0].attempt;
+        if erase {
+            lab.execute("update notification set address = '' where id = $1", &[&id]).await;
+        }
+        lab.settle(attempt, "a", &answer(Outcome::Permanent), verdict(Status::Dead)).await;
+        let select = "select excerpt from attempt where notification_id = $1";
+        assert_eq!(lab.text(select, &[&id]).await, expected);
+        assert_eq!(lab.attempts(id).await, "1 permanent 250");
+    }
+}
+
+#[tokio::test]
+async fn very_much_for_an_address_that_is_gone_is_ended_little_by_little() {
+    let lab = Lab::start().await;
+    let contact = lab.contact(Channel::Email, "active").await;
+    lab.insert(&row(contact)).await;
+    let attempt = lab.lease("a", 1, 1).await.leased[0].attempt;
+    let insert =
+        "insert into notification (id, event_type, severity, priority, client_id, user_id, contact_id,
+            channel, address, locale, time_zone, facts, status, due_at, occurred_at, expires_at)
+        select gen_random_uuid(), event_type, severity, priority, client_id, user_id, contact_id, channel,
+            address, locale, time_zone, facts, 'pending', now(), occurred_at, expires_at
+        from notification, generate_series(1, 1005)";
+    lab.execute(insert, &[]).await;
+    let gone = Verdict { bounce: Some(Bounce::Gone), ..verdict(Status::Dead) };
+    lab.settle(attempt, "a", &answer(Outcome::Permanent), gone).await;
+    let count = "select string_agg(status || ' ' || count, ', ' order by status) from
+        (select status, count(*) from notification group by status) counted";
+    assert_eq!(lab.text(count, &[]).await, "dead 1, pending 5, suppressed 1000");
+    let taken = lab.lease("a", 10, 10).await;
+    assert_eq!((taken.leased.len(), taken.ended), (0, vec![Status::Suppressed; 5]));
+}
+
+#[tokio::test]
 async fn a_message_that_arrives_forgives_a_bounce() {
     let lab = Lab::start().await;
     let contact = lab.contact(Channel::Email, "active").await;

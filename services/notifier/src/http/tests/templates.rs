@@ -30,7 +30,11 @@ async fn a_message_is_shown_before_anybody_gets_it() {
         ),
         (
             json!({"event_type": "unlocked", "locale": "en", "facts": {"x": 1}}),
-            "body: facts.x: unknown field",
+            "body: facts: x: unknown field",
+        ),
+        (
+            json!({"event_type": "unlocked", "locale": "en", "facts": {"at_ms": "x"}}),
+            "body: facts: invalid type: string",
         ),
     ] {
         let answer = app.post("/v1/templates/preview", body).await;
