@@ -17,7 +17,10 @@ use tokio_postgres::{Error, Transaction};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-const STEP_EVERY: Duration = Duration::from_secs(10);
+/// From one round to the next: each looks at all processes that are old.
+const ROUND_EVERY: Duration = Duration::from_secs(3_600);
+/// Until a step that failed is made again.
+const RETRY: Duration = Duration::from_secs(10);
 /// Between steps while there is more.
 const PAUSE: Duration = Duration::from_millis(100);
 const ROWS_MAX: i64 = 2_000;
@@ -116,13 +119,13 @@ impl Prune {
                     if std::mem::take(&mut is_failing) {
                         info!("what is old is removed again");
                     }
-                    if is_more { PAUSE } else { STEP_EVERY }
+                    if is_more { PAUSE } else { ROUND_EVERY }
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
                         warn!(error = %error, "what is old is not removed");
                     }
-                    STEP_EVERY
+                    RETRY
                 }
             };
             token.run_until_cancelled(sleep(pause)).await;

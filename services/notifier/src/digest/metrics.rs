@@ -13,6 +13,7 @@ pub struct Metrics {
     parts: Counter,
     released: Counter,
     ended: Counter,
+    failed: Counter,
 }
 
 impl Metrics {
@@ -24,6 +25,7 @@ impl Metrics {
             ("digest_parts", "Notifications that digests tell of", &metrics.parts),
             ("digest_released", "Notifications that waited for a digest alone", &metrics.released),
             ("digest_ended", "Notifications of no digest: too late, or of nobody", &metrics.ended),
+            ("digest_failures", "Digests that could not be made, and are tried again", &metrics.failed),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -36,5 +38,6 @@ impl Metrics {
         self.parts.inc_by(made.parts);
         self.released.inc_by(made.released);
         self.ended.inc_by(made.ended);
+        self.failed.inc_by(made.failed);
     }
 }

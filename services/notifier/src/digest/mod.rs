@@ -5,8 +5,10 @@
 //! a digest at a time (an advisory lock of the transaction, for each name). The parts and the message
 //! that tells of them change in one transaction, so nothing is told twice or not at all.
 //!
+//! A name that fails does not keep the others from being told; it is tried again in the next step.
+//!
 //! Ordering: the contact is held before the parts, as by whoever deletes it, so that no address is
-//! copied of somebody who has gone.
+//! copied of somebody who has gone; parts are held in the order of their ids.
 
 mod gather;
 pub mod metrics;
@@ -31,7 +33,7 @@ const CONCURRENCY: usize = 4;
 const PARTS_MAX: i64 = 5_000;
 
 /// What a step has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
     /// Messages that tell of several notifications.
     pub digests: u64,
@@ -41,6 +43,10 @@ pub struct Made {
     pub released: u64,
     /// Notifications that nobody can be told of any more.
     pub ended: u64,
+    /// Names that failed.
+    pub failed: u64,
+    /// Why one of them did.
+    pub error: Option<String>,
     /// Whether there may be more that is due.
     pub is_more: bool,
 }
@@ -51,7 +57,8 @@ struct Due {
     contact_id: Uuid,
 }
 
-// Both look at what is due only, and at all that waits with it.
+// Both look at what is due only, and at all that waits with it. Who is alone and is not among the first
+// that are due, is found with the digests.
 const RELEASE: &str = "with lonely as (
         select due.id from (
             select id, digest from notification
@@ -79,14 +86,29 @@ pub async fn step(pool: &Pool) -> Result<Made, Fault> {
     drop(client);
     let is_more = |count: usize| i64::try_from(count).is_ok_and(|count| count >= NAMES_MAX);
     let mut made = Made { released: released.unsigned_abs(), ..Made::default() };
-    made.is_more = released >= NAMES_MAX || is_more(due.len());
+    let names = due.len();
     let mut done = stream::iter(due).map(|due| one(pool, due)).buffer_unordered(CONCURRENCY);
     while let Some(one) = done.try_next().await? {
-        made.digests += one.digests;
-        made.parts += one.parts;
-        made.ended += one.ended;
+        made.add(one);
     }
+    drop(done);
+    // What fails is not tried again at once.
+    let is_any_made = made.failed < names as u64;
+    made.is_more = released >= NAMES_MAX || is_more(names) && is_any_made;
     Ok(made)
+}
+
+impl Made {
+    fn add(&mut self, one: Self) {
+        self.digests += one.digests;
+        self.parts += one.parts;
+        self.released += one.released;
+        self.ended += one.ended;
+        self.failed += one.failed;
+        if one.error.is_some() {
+            self.error = one.error;
+        }
+    }
 }
 
 async fn client(pool: &Pool) -> Result<Client, Fault> {
@@ -102,7 +124,7 @@ async fn due(client: &Client) -> Result<Vec<Due>, Error> {
     rows.iter().map(|row| Ok(Due { name: row.try_get(0)?, contact_id: row.try_get(1)? })).collect()
 }
 
-/// Makes one digest.
+/// Makes one digest. What fails of it is its own matter, unless there is no connection.
 async fn one(pool: &Pool, due: Due) -> Result<Made, Fault> {
     let mut client = client(pool).await?;
     let made = async {
@@ -111,7 +133,10 @@ async fn one(pool: &Pool, due: Due) -> Result<Made, Fault> {
         transaction.commit().await?;
         Ok::<_, Error>(made)
     };
-    made.await.map_err(failed)
+    Ok(made.await.unwrap_or_else(|error| {
+        let error = Some(format!("digest {}: {}", due.name, failed(error)));
+        Made { failed: 1, error, ..Made::default() }
+    }))
 }
 
 const LOCK: &str = "select pg_try_advisory_xact_lock(
@@ -120,7 +145,8 @@ const HOLD: &str = "select from contact where id = $1 for key share";
 const END: &str = "update notification set settled_at = now(),
         status = case when $2 then 'expired' else 'suppressed' end,
         reason = case when $2 then 'expired' else 'no_contact' end
-    where status = 'pending' and digest = $1 and (expires_at <= now() or not $2)";
+    where id in (select id from notification
+        where status = 'pending' and digest = $1 and (expires_at <= now() or not $2) order by id for update)";
 
 async fn one_in(transaction: &Transaction<'_>, due: &Due) -> Result<Made, Error> {
     let rows = transaction.query_typed(LOCK, &[(&due.name, Type::TEXT)]).await?;
@@ -130,7 +156,6 @@ async fn one_in(transaction: &Transaction<'_>, due: &Due) -> Result<Made, Error>
     let is_there = !transaction.query_typed(HOLD, &[(&due.contact_id, Type::UUID)]).await?.is_empty();
     // Of a contact that has gone, everything ends; else what nobody put together in time.
     let ended = transaction.execute_typed(END, &[(&due.name, Type::TEXT), (&is_there, Type::BOOL)]).await?;
-    let parts = gather::digest(transaction, &due.name).await?;
-    let digests = u64::from(parts > 0);
-    Ok(Made { digests, parts, ended, ..Made::default() })
+    let made = gather::digest(transaction, &due.name).await?;
+    Ok(Made { ended, ..made })
 }

@@ -1,5 +1,6 @@
 //! The task that makes digests.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -28,16 +29,16 @@ pub async fn run(
             Ok(made) => {
                 metrics.count(&made);
                 condition.ready();
-                if std::mem::take(&mut is_failing) {
-                    info!("digests are made again");
+                match &made.error {
+                    Some(error) => warn_once(&mut is_failing, error),
+                    None if std::mem::take(&mut is_failing) => info!("digests are made again"),
+                    None => {}
                 }
                 made.is_more
             }
             Err(error) => {
                 condition.not_ready(format!("postgres: digests are not made: {error}"));
-                if !std::mem::replace(&mut is_failing, true) {
-                    warn!(error = %error, "digests are not made");
-                }
+                warn_once(&mut is_failing, &error);
                 false
             }
         };
@@ -46,4 +47,10 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+fn warn_once(is_failing: &mut bool, error: &dyn Display) {
+    if !std::mem::replace(is_failing, true) {
+        warn!(%error, "digests are not made");
+    }
 }

@@ -143,3 +143,45 @@ async fn a_crowd_is_told_in_some_messages() {
     let more: Vec<Option<Value>> = more.iter().map(|row| row.get(0)).collect();
     assert_eq!(more, [Some(json!(4_980)), None]);
 }
+
+#[tokio::test]
+async fn who_is_alone_behind_a_crowd_is_told_as_what_it_is() {
+    let app = App::start().await;
+    app.waiting(1, "crowd", 1_001, 60, "").await;
+    app.waiting(2, "alone", 1, 10, "").await;
+    assert_eq!(app.step().await, Made { digests: 1, parts: 1_001, released: 1, ..Made::default() });
+    assert_eq!(app.count("event_type = 'digest'").await, 1);
+    let alone = "channel = 'sms' and event_type = 'unlocked' and digest is null and due_at <= now()";
+    assert_eq!(app.count(&format!("{alone} and status = 'pending'")).await, 1);
+}
+
+#[tokio::test]
+async fn a_name_that_fails_keeps_nobody_else_waiting() {
+    let app = App::start().await;
+    let refuse =
+        "alter table notification add constraint refused check (event_type <> 'digest' or channel <> 'sms')";
+    app.waiting(2, "fails", 3, 60, refuse).await;
+    for n in 0..9 {
+        app.waiting(1, &format!("name {n}"), 2, 10, "").await;
+    }
+    let made = app.step().await;
+    assert_eq!((made.digests, made.parts, made.failed, made.is_more), (9, 18, 1, false));
+    assert!(made.error.unwrap().contains("digest fails: "));
+    assert_eq!(app.count("digest = 'fails' and status = 'pending'").await, 3);
+    app.owner.batch_execute("alter table notification drop constraint refused").await.unwrap();
+    assert_eq!(app.step().await, Made { digests: 1, parts: 3, ..Made::default() });
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_alone_by_whoever_can() {
+    let app = App::start().await;
+    let newer = r#"update notification set facts = '{"change": "of a newer version"}' where digest = 'a' and facts->>'at_ms' = '3';
+        update notification set event_type = 'of a newer version' where digest = 'a' and facts->>'at_ms' = '4';
+        update notification set facts = '{"items": 7}' where digest = 'two' and facts->>'at_ms' = '2'"#;
+    app.waiting(1, "two", 2, 10, "").await;
+    app.waiting(1, "a", 5, 10, newer).await;
+    assert_eq!(app.step().await, Made { digests: 1, parts: 3, released: 4, ..Made::default() });
+    assert_eq!(app.count("status = 'pending' and digest is null and event_type <> 'digest'").await, 4);
+    let told = "event_type = 'digest' and jsonb_array_length(facts->'items') = 3 and not facts ? 'more'";
+    assert_eq!(app.count(told).await, 1);
+}

@@ -24,7 +24,6 @@ pub(super) struct Draft<'a> {
     pub(super) contact: &'a ContactRef,
     pub(super) plan: Plan,
     pub(super) facts: String,
-    now: Timestamp,
 }
 
 /// What is to be told of these events.
@@ -45,7 +44,7 @@ pub(super) fn drafts<'a>(
             }
             for contact in &member.user.contacts {
                 match rules.plan(&told.event(), member, contact, now) {
-                    Ok(plan) => drafts.push(Draft::new(told, member, contact, plan, now)),
+                    Ok(plan) => drafts.push(Draft::new(told, member, contact, plan)),
                     Err(skip) => tally.skip(skip.name()),
                 }
             }
@@ -58,7 +57,7 @@ pub(super) fn drafts<'a>(
 }
 
 impl<'a> Draft<'a> {
-    fn new(told: &'a Told, member: &'a Member, contact: &'a ContactRef, plan: Plan, now: Timestamp) -> Self {
+    fn new(told: &'a Told, member: &'a Member, contact: &'a ContactRef, plan: Plan) -> Self {
         let facts = Facts { lock_name: member.lock_name.clone(), ..told.facts.clone() };
         Self {
             id: told.id(&member.user.id, contact.channel.name(), &contact.address),
@@ -67,7 +66,6 @@ impl<'a> Draft<'a> {
             contact,
             plan,
             facts: serde_json::json!(facts).to_string(),
-            now,
         }
     }
 
@@ -92,8 +90,9 @@ impl<'a> Draft<'a> {
         matches!(self.plan, Plan::Now { .. })
     }
 
-    pub(super) fn due_at(&self) -> Timestamp {
-        if let Plan::Later(digest) = &self.plan { digest.due_at } else { self.now }
+    /// `None`: at once. When that is, is up to the clock that delivery looks at.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        if let Plan::Later(digest) = &self.plan { Some(digest.due_at) } else { None }
     }
 
     pub(super) fn digest(&self) -> Option<&str> {

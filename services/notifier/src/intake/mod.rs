@@ -3,7 +3,7 @@
 //!
 //! Only the first report of a process is a result. The table `process` says which was; a lane remembers
 //! what is in it ([`memory`]), so that a heartbeat, which answers nothing or repeats what was answered,
-//! costs no statement. The number of statements of a batch does not depend on the number of records.
+//! costs no statement. A batch is a number of statements that depends on rows by the thousand only.
 //!
 //! Invariant: memory is never ahead of Postgres. What a transaction has written is remembered when the
 //! kit says that it was committed; a rolled back one leaves nothing. (The kit says so, too, of a

@@ -1,11 +1,12 @@
 //! What the intake reads and writes in Postgres: processes, rates, running windows of digests, and
 //! notifications.
 //!
-//! Each function is a constant number of statements, however much there is to write: rows go in as
-//! arrays, some thousand at once.
+//! Each function is a statement for some thousand rows, which go in as arrays.
 //!
-//! Ordering: lanes hold rows of rates and contacts until they commit. Rates come first, by one statement
-//! in the order of their keys; contacts are only shared. So lanes wait for each other, never in a circle.
+//! Ordering: lanes hold what they write until they commit. All that lanes of this or another instance may
+//! both write is written in order, of all chunks: processes first, then rates, by their keys;
+//! notifications last, by their ids. Contacts are only shared. So lanes wait for each other, never in a
+//! circle.
 
 use std::collections::{HashMap, HashSet};
 
@@ -39,20 +40,26 @@ const RATES: &str = "insert into rate (key, full_at) select key, $2 from unnest(
 const TAKE: &str = "update rate set full_at = taken.full_at
     from unnest($1, $2) as taken (key, full_at) where rate.key = taken.key";
 
-const WINDOWS: &str = "select digest, min(due_at) from notification
-    where status = 'pending' and digest = any($1) group by digest";
+// The first part of each, however many wait. A window that ends just now may be closed already: who
+// joined it would be told alone, at once. (If it is not, the digest takes all of its name.)
+const WINDOWS: &str = "select name, due_at from unnest($1) as name cross join lateral (
+    select due_at from notification
+    where status = 'pending' and digest = name and due_at > statement_timestamp() + interval '1 second'
+    order by due_at limit 1) as part";
 
 // A contact that goes while we decide, goes with all that was to be told to it: whoever deletes it waits
 // until our rows are there.
-const HOLD: &str = "select id from contact where id = any($1) and status = 'active' for key share";
+const HOLD: &str =
+    "select id from contact where id = any($1) and status = 'active' order by id for key share";
 
+// What is due at once is due by the clock that says so to delivery.
 const INSERT: &str = "insert into notification
         (id, event_type, severity, priority, client_id, process_id, alarm_id, alarm_no, user_id, contact_id,
          channel, address, locale, time_zone, facts, status, reason, due_at, digest, occurred_at, expires_at,
          settled_at)
     select id, event_type, severity, (severity = 'critical')::int, client_id, process_id, alarm_id, alarm_no,
         user_id, contact_id, channel, address, locale, time_zone, facts::jsonb, status,
-        case status when 'expired' then 'late' end, due_at, digest, occurred_at, expires_at,
+        case status when 'expired' then 'late' end, coalesce(due_at, now()), digest, occurred_at, expires_at,
         case status when 'expired' then now() end
     from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) as row
         (id, event_type, severity, client_id, process_id, alarm_id, alarm_no, user_id, contact_id,
@@ -82,6 +89,8 @@ pub(super) async fn processes(
     now: Timestamp,
 ) -> Result<HashSet<(String, String)>, Fault> {
     let mut news = HashSet::new();
+    let mut answered = answered.to_vec();
+    answered.sort_by_key(|one| (one.lock.as_str(), one.process_id.as_str()));
     for answered in answered.chunks(ROWS_MAX) {
         let locks: Vec<&str> = answered.iter().map(|one| one.lock.as_str()).collect();
         let processes: Vec<&str> = answered.iter().map(|one| one.process_id.as_str()).collect();
@@ -112,11 +121,14 @@ pub(super) async fn rates(
     keys: &[&str],
     now: Timestamp,
 ) -> Result<HashMap<String, Timestamp>, Fault> {
-    if keys.is_empty() {
-        return Ok(HashMap::new());
+    let mut full_at = HashMap::with_capacity(keys.len());
+    for keys in keys.chunks(ROWS_MAX) {
+        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&keys, Type::TEXT_ARRAY), (&now, Type::TIMESTAMPTZ)];
+        for row in query(transaction, RATES, &values).await? {
+            full_at.insert(column(&row, 0)?, column(&row, 1)?);
+        }
     }
-    let rows = query(transaction, RATES, &[(&keys, Type::TEXT_ARRAY), (&now, Type::TIMESTAMPTZ)]).await?;
-    rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?))).collect()
+    Ok(full_at)
 }
 
 /// Writes when buckets are full again.
@@ -124,14 +136,13 @@ pub(super) async fn take(
     transaction: &Transaction<'_>,
     taken: &HashMap<String, Timestamp>,
 ) -> Result<(), Fault> {
-    if taken.is_empty() {
-        return Ok(());
+    let taken: Vec<(&str, Timestamp)> = taken.iter().map(|(key, at)| (key.as_str(), *at)).collect();
+    for taken in taken.chunks(ROWS_MAX) {
+        let (keys, times): (Vec<&str>, Vec<Timestamp>) = taken.iter().copied().unzip();
+        let values: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&keys, Type::TEXT_ARRAY), (&times, Type::TIMESTAMPTZ_ARRAY)];
+        transaction.execute_typed(TAKE, &values).await.map_err(failed)?;
     }
-    let (keys, times): (Vec<&str>, Vec<Timestamp>) =
-        taken.iter().map(|(key, at)| (key.as_str(), *at)).unzip();
-    let values: [(&(dyn ToSql + Sync), Type); 2] =
-        [(&keys, Type::TEXT_ARRAY), (&times, Type::TIMESTAMPTZ_ARRAY)];
-    transaction.execute_typed(TAKE, &values).await.map_err(failed)?;
     Ok(())
 }
 

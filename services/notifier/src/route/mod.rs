@@ -5,8 +5,9 @@
 //! for a digest that the user wants, or, if too much was told lately, for one that nobody chose.
 //!
 //! What waits is told by [`Digest`]: all parts of one name become one message when the first is due. So
-//! names are apart for what may disturb quiet hours and what may not, and each end of quiet hours has
-//! its own.
+//! no part may be due when another one of its name must be silent: a name says which quiet hours hold
+//! for its parts (of what has none, it is the name alone), whether they may be disturbed, and each end
+//! of quiet hours has its own.
 
 mod quiet;
 pub mod rate;
@@ -21,7 +22,7 @@ use jiff::Timestamp;
 use latchline_shared::words;
 
 use crate::directory::ANY;
-use crate::directory::recipients::{ContactRef, Member, Preference, User};
+use crate::directory::recipients::{ContactRef, Member, Preference, Quiet, User};
 use crate::event::{Channel, EventType, Severity};
 use settings::{Defaults, Expiry, Limits};
 
@@ -202,8 +203,12 @@ impl Rules {
         // What is collected is not told in quiet hours, either.
         let collected = |kind, pause| {
             let due_at = later(now, pause);
-            let part = if disturbs { "|urgent" } else { "" };
-            digest(kind, quiet_end(due_at).unwrap_or(due_at), part)
+            let part = match quiet {
+                Some(Quiet { from, to }) => format!("|{from}-{to}"),
+                None if disturbs => "|urgent".to_owned(),
+                None => String::new(),
+            };
+            digest(kind, quiet_end(due_at).unwrap_or(due_at), &part)
         };
         match preference.map(|preference| preference.digest).filter(|pause| !pause.is_zero()) {
             Some(pause) => Plan::Later(collected(Kind::Digest, pause)),

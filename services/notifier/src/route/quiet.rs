@@ -46,6 +46,8 @@ fn instant(zone: &TimeZone, time: DateTime, fold: Fold) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use jiff::civil::Time;
     use proptest::prelude::*;
 
@@ -159,9 +161,25 @@ mod tests {
             let at = Timestamp::from_second(at).unwrap();
             if let Some(to) = end(quiet, &zone, at) {
                 prop_assert!(at < to && to.as_second() - at.as_second() <= 25 * 3_600);
-                // The end is not quiet, unless the next period begins there.
-                let next = end(quiet, &zone, to);
-                prop_assert!(next.is_none() || next > Some(to));
+                // Until then, it is the end all the time.
+                let between = Timestamp::from_second(at.as_second().midpoint(to.as_second())).unwrap();
+                prop_assert_eq!(end(quiet, &zone, between), Some(to));
+            }
+            // While clocks are left alone, it is what they show.
+            let offset = |hours: i64| zone.to_offset(at + jiff::SignedDuration::from_hours(hours));
+            if offset(-50) == offset(0) && offset(0) == offset(50) {
+                let shown = zone.to_datetime(at).time();
+                let (is_after, is_before) = (shown >= quiet.from, shown < quiet.to);
+                let is_quiet = match from.cmp(&to) {
+                    Ordering::Less => is_after && is_before,
+                    Ordering::Equal => false,
+                    Ordering::Greater => is_after || is_before,
+                };
+                let found = end(quiet, &zone, at);
+                prop_assert_eq!(found.is_some(), is_quiet);
+                // The end itself is not quiet.
+                prop_assert_eq!(found.and_then(|to| end(quiet, &zone, to)), None);
+                prop_assert!(found.is_none_or(|found| zone.to_datetime(found).time() == quiet.to));
             }
         }
     }

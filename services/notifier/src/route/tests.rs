@@ -209,7 +209,8 @@ fn a_digest_has_its_window_and_leaves_quiet_hours_alone() {
     let quiet = row(None, Channel::Email, Severity::Info, "22:00-07:00").quiet;
     let both = Preference { quiet, ..digest };
     let evening = "2026-07-12T21:00+09:00";
-    assert_eq!(of(&both, UNLOCKED, Severity::Info, evening), "digest in 36000");
+    assert_eq!(of(&both, UNLOCKED, Severity::Info, evening), "digest|22:00:00-07:00:00 in 36000");
+    assert_eq!(of(&both, UNLOCKED, Severity::Info, NOON), "digest|22:00:00-07:00:00 in 7200");
     assert_eq!(of(&both, TAMPER, Severity::Major, evening), "digest|urgent in 7200");
 }
 
@@ -231,6 +232,33 @@ fn what_is_too_much_waits_and_lives_from_its_digest_on() {
     let told = rules().plan(&unlocked, &quiet, &contact(Channel::Email), at(evening)).unwrap();
     let Plan::Now { overflow: Some(overflow), .. } = told else { panic!("{told:?}") };
     assert_eq!(overflow.due_at, at("2026-07-13T07:00+09:00"));
+}
+
+#[test]
+fn nothing_is_dragged_into_quiet_hours_by_what_has_none() {
+    let evening = "2026-07-12T21:58+09:00";
+    let quiet = |hours| row(Some(UNLOCKED), Channel::Email, Severity::Info, hours);
+    let of = |digest_s, preference: Preference, event_type| {
+        let digest = Duration::from_secs(digest_s);
+        let member = member(&[("*", Preference { digest, ..preference })]);
+        let event = event(event_type, Severity::Minor, evening);
+        match rules().plan(&event, &member, &contact(Channel::Email), at(evening)).unwrap() {
+            Plan::Later(digest) | Plan::Now { overflow: Some(digest), .. } => digest,
+            plan => panic!("{plan:?}"),
+        }
+    };
+    for digest_s in [0, 600] {
+        // Of one contact: events that have quiet hours, others, and none.
+        let silent = of(digest_s, quiet("22:00-07:00"), UNLOCKED);
+        let other = of(digest_s, quiet("23:00-06:00"), UNLOCKED);
+        let loud = of(digest_s, row(None, Channel::Email, Severity::Info, ""), TAMPER);
+        assert_eq!(silent.due_at, at("2026-07-13T07:00+09:00"));
+        for due in [&other, &loud] {
+            assert!(due.due_at < at("2026-07-12T22:09+09:00"), "{due:?}");
+            assert_ne!(due.name, silent.name, "what is due first is told with all of its name");
+        }
+        assert_ne!(other.name, loud.name);
+    }
 }
 
 #[test]

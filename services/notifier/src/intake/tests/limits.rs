@@ -65,6 +65,41 @@ async fn a_digest_has_one_window() {
 }
 
 #[tokio::test]
+async fn nobody_joins_a_window_that_is_over() {
+    let app = App::start().await;
+    app.owner.batch_execute("update preference set digest_s = 3600").await.unwrap();
+    app.store(&[app.report(LOCK, "1", 1, 1)]).await;
+    // Due, and perhaps being told just now.
+    app.owner.batch_execute("update notification set due_at = now() where channel = 'sms'").await.unwrap();
+    app.store(&[app.report(LOCK, "2", 1, 1)]).await;
+    let next =
+        "notification where channel = 'sms' and process_id = '2' and due_at > now() + interval '59 min'";
+    assert_eq!(app.count(next).await, 1);
+    // Those who come after it wait with it.
+    app.store(&[app.report(LOCK, "3", 1, 1)]).await;
+    assert_eq!(waiting(&app, "sms").await, [("digest".to_owned(), 3, 2)]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_told_to_thousands_ends() {
+    let app = App::start().await;
+    app.owner
+        .batch_execute(
+            "insert into users (id, name, locale, time_zone) select 'u' || n, '', 'en', 'UTC' from generate_series(1, 500) n;
+             insert into lock_member (client_id, user_id, lock_name) select '*', 'u' || n, '' from generate_series(1, 500) n;
+             insert into contact (id, user_id, channel, address, status)
+                 select gen_random_uuid(), 'u' || n, 'email', n || '@example.com', 'active' from generate_series(1, 500) n;",
+        )
+        .await
+        .unwrap();
+    let reports: Vec<_> = (0..10).map(|n| app.report(&n.to_string(), "7", 1, 1)).collect();
+    app.store(&reports).await;
+    assert_eq!(app.count("notification where status = 'pending' and digest is null").await, 5_000);
+    // Of each contact, and of each for each lock.
+    assert_eq!(app.count("rate where full_at > now()").await, 500 + 5_000);
+}
+
+#[tokio::test]
 async fn lanes_do_not_block_each_other_for_good() {
     let app = App::start().await;
     app.owner.batch_execute("update lock_member set client_id = '*', tier = 0").await.unwrap();
