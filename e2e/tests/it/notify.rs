@@ -70,7 +70,7 @@ async fn the_reference_result_is_one_mail_and_one_sms() {
         assert_eq!((one["event_type"].as_str(), one["status"].as_str()), (Some("unlocked"), Some("sent")));
         assert_eq!(one["process_id"], "7802441525528958");
         let path = format!("/v1/notifications/{}", one["id"].as_str().unwrap());
-        let attempts = notifier.json(&path).await.unwrap()["tries"].clone();
+        let attempts = notifier.json(&path).await.unwrap()["attempts"].clone();
         assert_eq!(attempts.as_array().unwrap().len(), 1);
         assert_eq!(attempts[0]["outcome"], "accepted");
     }

@@ -40,11 +40,22 @@ create table contact (
     bounced_at      timestamptz,
     verified_at     timestamptz,
     code_hash       bytea,                -- of the code that was sent; null if none is valid
-    code_sent_at    timestamptz,
+    code_sent_at    timestamptz,          -- as created_at of the notification that takes it there
     code_tries      integer     not null default 0,
     created_at      timestamptz not null default now(),
     unique (user_id, channel, address)
 );
+
+-- How many codes went to an address, and how many wrong ones came back. It outlives contacts, so that
+-- making one anew is no new chance. Rows go when their day is over.
+create table code_count (
+    address_hash bytea       primary key, -- sha256 of channel|address
+    since        timestamptz not null,    -- the day that is counted begins
+    codes        integer     not null,
+    wrong        integer     not null,
+    sent_at      timestamptz              -- the last code
+);
+create index code_count_by_time on code_count (since);
 
 -- Whose lock it is.
 create table lock_member (
@@ -125,6 +136,8 @@ create index notification_of_alarm on notification (alarm_id, created_at desc, i
 create index notification_by_status on notification (status, created_at desc, id desc)
     where status in ('pending', 'sending', 'undelivered', 'ambiguous', 'suppressed', 'expired', 'dead');
 create index notification_of_contact on notification (contact_id) where status in ('pending', 'sending');
+-- What is erased when a user or a contact goes, in the order in which it is.
+create index notification_to_erase on notification (user_id, contact_id, id) where address <> '';
 create index notification_of_provider on notification (provider_id, provider) where provider_id is not null;
 
 -- Attempts to deliver. A row is written before anything is sent, so that an attempt whose end
@@ -168,6 +181,6 @@ create table consumer_offset (
     primary key (stream, partition)
 );
 
-grant select, insert, update, delete on users, contact, lock_member, preference, notification, attempt, process, rate to latchline_notifier;
+grant select, insert, update, delete on users, contact, code_count, lock_member, preference, notification, attempt, process, rate to latchline_notifier;
 grant select, insert, update on consumer_offset to latchline_notifier;
 grant select on migration to latchline_notifier;

@@ -38,6 +38,9 @@ const PROGRAM: Program = Program {
     env_prefix: "LATCHLINE_NOTIFIER",
 };
 
+/// Connections for delivery reports.
+const REPORTS_AT_ONCE: usize = 4;
+
 fn main() -> ExitCode {
     run_with::<Command, Settings, _>(&PROGRAM, serve)
 }
@@ -81,10 +84,11 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
             tokens,
             templates,
             providers: watch(&delivery),
+            rate: settings.limits.contact(),
             limits: settings.api.clone(),
         };
         let routes = admin::routes(Arc::new(registry), readiness.clone())
-            .merge(reports(&settings, api.pool.clone(), reported)?)
+            .merge(reports(&settings, reported)?)
             .merge(http::routes(api));
         let listener = server::bind(address).await?;
         shutdown.spawn(
@@ -149,6 +153,10 @@ fn watch(delivery: &Delivery) -> providers::Watch {
 }
 
 /// Where gateways report what became of messages.
-fn reports(settings: &Settings, pool: Pool, metrics: report::Metrics) -> anyhow::Result<Router> {
+fn reports(settings: &Settings, metrics: report::Metrics) -> anyhow::Result<Router> {
+    // Of their own: gateways do not wait for what people ask.
+    let mut server = settings.postgres.server.clone();
+    server.connections_max = server.connections_max.min(REPORTS_AT_ONCE);
+    let pool = server.pool_in(&format!("{} reports", PROGRAM.name), Some(ROLE), SCHEMA.name)?;
     Ok(report::routes(Reports::new(&settings.sms)?, pool, metrics))
 }

@@ -144,11 +144,12 @@ impl Preference {
 
 /// Why this is no id of a user.
 pub fn unfit_user_id(id: &str) -> Option<String> {
-    let is_known = |c: char| c.is_ascii_alphanumeric() || "._@:+-".contains(c);
+    let is_known = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
     let is_length = (1..=USER_ID_CHARS_MAX).contains(&id.len());
-    // Dots alone are places in a path.
+    // It stays in what was told when its user goes, so it must not be an address; dots alone are places
+    // in a path.
     let is_fit = is_length && id.chars().all(is_known) && id.chars().any(|c| c != '.');
-    (!is_fit).then(|| format!("must be 1 to {USER_ID_CHARS_MAX} of A-Z a-z 0-9 . _ @ : + -"))
+    (!is_fit).then(|| format!("must be 1 to {USER_ID_CHARS_MAX} of A-Z a-z 0-9 . _ : -"))
 }
 
 /// Why this is neither the id of a lock nor `*`.

@@ -122,14 +122,34 @@ pub async fn put_member(transaction: &Transaction<'_>, member: &Member) -> Resul
         .try_get(0)?)
 }
 
-/// Somebody is no user of a lock any more; whether they were.
+/// Somebody is no user of a lock any more, and what waits is not told; whether they were.
+///
+/// Of a digest that is on its way, the other locks may still be told: it stays. A batch of a lane that read
+/// who is told just before may still tell of what it holds.
 pub async fn remove_member(
     transaction: &Transaction<'_>,
     client_id: &str,
     user_id: &str,
 ) -> Result<bool, Error> {
     let delete = "delete from lock_member where client_id = $1 and user_id = $2";
-    Ok(transaction.execute_typed(delete, &[(&client_id, Type::TEXT), (&user_id, Type::TEXT)]).await? > 0)
+    let values = [(&client_id as _, Type::TEXT), (&user_id as _, Type::TEXT)];
+    let was_there = transaction.execute_typed(delete, &values).await? > 0;
+    // What is being sent just now cannot be called back, but is not sent again.
+    let update = "with gone as materialized (select id from notification \
+             where contact_id = any(array(select id from contact where user_id = $2)) and ($1 = '*' or client_id = $1) and status in ('pending', 'sending') \
+                 and event_type not in ('test', 'verification') \
+                 and not (event_type = 'digest' and client_id = '') \
+                 and not exists (select from lock_member where lock_member.user_id = $2 \
+                     and lock_member.client_id in (notification.client_id, '*')) \
+             order by contact_id, id for update) \
+         update notification set \
+             status = case status when 'pending' then 'suppressed' else status end, \
+             reason = case status when 'pending' then 'no_member' else reason end, \
+             settled_at = case status when 'pending' then now() else settled_at end, \
+             expires_at = case status when 'sending' then least(expires_at, now()) else expires_at end \
+         from gone where notification.id = gone.id";
+    transaction.execute_typed(update, &values).await?;
+    Ok(was_there)
 }
 
 /// Forgets what a user wants.

@@ -28,7 +28,9 @@ fn preference(json: serde_json::Value) -> PreferenceFields {
 fn users_make_sense() {
     for (id, name, locale, zone, wrong) in [
         ("taro", "山田 太郎", "ja", "Asia/Tokyo", ""),
-        ("a.b_c@d:e+f-1", "x", "ja-JP", "UTC", ""),
+        ("a.b_c:d-1", "x", "ja-JP", "UTC", ""),
+        ("taro@example.com", "x", "ja", "UTC", "at id"),
+        ("+819012341234", "x", "ja", "UTC", "at id"),
         ("1", &"é".repeat(100), "en-001", "America/New_York", ""),
         ("", "x", "ja", "UTC", "at id"),
         ("..", "x", "ja", "UTC", "at id"),

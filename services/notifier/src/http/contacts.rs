@@ -2,8 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State as Extract};
-use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::failure::Failure;
@@ -16,8 +15,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::acts::Enqueued;
-use super::{Shared, State, conflict, id, not_found, user_id, wrong};
-use crate::directory::erase::{self, Whose};
+use super::{Shared, State, conflict, id, not_found, too_many, user_id, wrong};
+use crate::directory::erase::Whose;
 use crate::directory::secret::Secret;
 use crate::directory::store::Refused;
 use crate::directory::{Contact, ContactFields, store};
@@ -62,7 +61,8 @@ pub(super) struct MadeContact {
 /// Adds a contact, and sends a code to it.
 ///
 /// Nothing else is told there until the code was given back. The same contact again stays as it is,
-/// and gets no other code.
+/// and gets no other code. An address that got one just now, or too many today, gets none, and there is
+/// no `notification_id`.
 #[utoipa::path(post, path = "/v1/users/{id}/contacts", tag = "contacts", request_body = ContactFields,
     params(("id" = String, Path, description = "The user")),
     responses((status = 200, body = MadeContact, description = "it was there"),
@@ -117,13 +117,7 @@ pub(super) async fn remove(
     let contact = id(&contact, "contact")?;
     state.contact(&user, contact).await?;
     let whose = Whose { user_id: &user, contact_id: Some(contact) };
-    state.erase(whose).await?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
-    let was_there = erase::contact(&transaction, &user, contact).await.map_err(Failure::from)?;
-    // What was written since; nobody writes more now.
-    while !erase::notifications(&transaction, whose).await.map_err(Failure::from)? {}
-    super::commit(transaction).await?;
+    let was_there = state.take_out(whose).await?;
     info!(actor = %caller.name, user, contact = %contact, "a contact was taken out");
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found("contact")) }
 }
@@ -142,13 +136,15 @@ pub(super) struct Code {
            ("contact" = String, Path, description = "The contact")),
     responses((status = 200, body = ContactView),
               (status = 404, description = "there is no such contact"),
-              (status = 409, description = "it is verified, or no code is good now; says which")))]
+              (status = 409, description = "it is verified, or no code is good now; says which"),
+              (status = 429, description = "there were too many wrong ones of this address today",
+               headers(("Retry-After" = i64, description = "seconds until the next may be tried")))))]
 pub(super) async fn verify(
     Extract(state): Shared,
     caller: Caller,
     Path((user, contact)): Path<(String, String)>,
     JsonBody(Code { code }): JsonBody<Code>,
-) -> Result<Json<ContactView>, Problem> {
+) -> Result<Response, Problem> {
     let user = user_id("id", user)?;
     let contact = id(&contact, "contact")?;
     if code.len() != 6 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -162,18 +158,20 @@ pub(super) async fn verify(
     match verdict {
         Verdict::Right => {
             info!(actor = %caller.name, user, contact = %contact, "a contact is verified");
-            state.contact(&user, contact).await.map(Json)
+            Ok(Json(state.contact(&user, contact).await?).into_response())
         }
         Verdict::NoContact => Err(not_found("contact")),
         Verdict::Verified => Err(conflict("the contact is verified already")),
         Verdict::NoCode => {
             Err(conflict("no code is good now: it is too old, or there were too many tries; ask for another"))
         }
+        Verdict::TooMany(wait) => Ok(too_many("there were too many wrong codes of this address", wait)),
         Verdict::Wrong(left) => Err(bad(format!("body: code: is wrong, tries left: {left}"))),
     }
 }
 
-/// Sends another code, which is good instead of the one before; at most once a minute.
+/// Sends another code, which is good instead of the one before; at most once a minute, and five a day to
+/// one address.
 ///
 /// A contact that bounced gets another chance by this.
 #[utoipa::path(post, path = "/v1/users/{id}/contacts/{contact}/code", tag = "contacts",
@@ -182,7 +180,7 @@ pub(super) async fn verify(
     responses((status = 202, body = Enqueued),
               (status = 404, description = "there is no such contact"),
               (status = 409, description = "it is verified"),
-              (status = 429, description = "a code was sent just now",
+              (status = 429, description = "a code was sent just now, or there were too many today; says which",
                headers(("Retry-After" = i64, description = "seconds until the next may be sent")))))]
 pub(super) async fn code(
     Extract(state): Shared,
@@ -203,13 +201,8 @@ pub(super) async fn code(
         }
         Sending::NoContact => Err(not_found("contact")),
         Sending::Verified => Err(conflict("the contact is verified already")),
-        Sending::TooSoon(wait) => {
-            let wait_s = wait.as_secs() + 1;
-            let detail = format!("a code was sent just now: ask again in {wait_s} seconds");
-            let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response();
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_s));
-            Ok(response)
-        }
+        Sending::TooSoon(wait) => Ok(too_many("a code was sent just now", wait)),
+        Sending::TooMany(wait) => Ok(too_many("there were too many codes for this address", wait)),
     }
 }
 

@@ -102,6 +102,8 @@ pub(super) async fn put(
 }
 
 /// Somebody is no user of a lock any more.
+///
+/// What waits to be told to them of that lock is not told.
 #[utoipa::path(delete, path = "/v1/locks/{client_id}/members/{user_id}", tag = "locks",
     params(("client_id" = String, Path, description = "The lock, or `*`"),
            ("user_id" = String, Path, description = "The user")),

@@ -29,7 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use deadpool_postgres::{Client, Pool};
 use latchline_shared::kit::api::failure::Failure;
@@ -43,6 +45,7 @@ use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::directory::check::{unfit_client_id, unfit_user_id};
+use crate::route::rate::Rate;
 use crate::template::Templates;
 
 /// Looking.
@@ -67,6 +70,8 @@ pub struct Api {
     pub templates: Arc<Templates>,
     /// How providers are doing, as this process sees it.
     pub providers: providers::Watch,
+    /// How many messages one address gets.
+    pub rate: Rate,
     /// Bounds.
     pub limits: Limits,
 }
@@ -180,6 +185,15 @@ fn not_found(what: &str) -> Problem {
 /// 409 with what stands in the way.
 fn conflict(why: impl Into<String>) -> Problem {
     Problem::new(StatusCode::CONFLICT, why)
+}
+
+/// 429 with what there was too much of, and when to ask again.
+fn too_many(why: &str, wait: Duration) -> Response {
+    let wait_s = wait.as_secs() + 1;
+    let detail = format!("{why}: ask again in {wait_s} seconds");
+    let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_s));
+    response
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(super) struct NotificationHistory {
     #[serde(flatten)]
     content: ContentView,
     /// What was done to deliver it, from the beginning.
-    tries: Vec<AttemptView>,
+    attempts: Vec<AttemptView>,
     /// What to give as `after` for more of it; null if there is no more.
     next: Option<i32>,
 }
@@ -87,6 +87,6 @@ pub(super) async fn show(
     let page = page.map_err(Failure::from)?;
     let next = page.rows.last().filter(|_| page.has_more).map(|last| last.n);
     let link = next.map(|next| next.to_string());
-    let history = NotificationHistory { notification: view, content, tries: page.rows, next };
+    let history = NotificationHistory { notification: view, content, attempts: page.rows, next };
     Ok(Place { uri, pairs }.answer(history, link.as_deref()))
 }

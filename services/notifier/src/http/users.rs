@@ -12,6 +12,7 @@ use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::Serialize;
+use tokio_postgres::error::SqlState;
 use tracing::info;
 use utoipa::ToSchema;
 
@@ -63,7 +64,8 @@ pub(super) async fn show(Extract(state): Shared, Path(id): Path<String>) -> Resu
 
 /// Puts a user in, or changes one.
 ///
-/// The id is the caller's choice: 1 to 128 of `A-Z a-z 0-9 . _ @ : + -`.
+/// The id is the caller's choice: 1 to 128 of `A-Z a-z 0-9 . _ : -`. It stays in what was told when the user
+/// goes: it must not be an address.
 #[utoipa::path(put, path = "/v1/users/{id}", tag = "users", request_body = UserFields,
     params(("id" = String, Path, description = "The user")),
     responses((status = 200, body = UserView, description = "changed"),
@@ -107,21 +109,34 @@ pub(super) async fn remove(
     drop(transaction);
     drop(client);
     let whose = Whose { user_id: &id, contact_id: None };
-    state.erase(whose).await?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
-    let was_there = erase::user(&transaction, &id).await.map_err(Failure::from)?;
-    // What was written since; nobody writes more now.
-    while !erase::notifications(&transaction, whose).await.map_err(Failure::from)? {}
-    super::commit(transaction).await?;
+    let was_there = state.take_out(whose).await?;
     info!(actor = %caller.name, user = id, "a user was taken out");
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found("user")) }
 }
 
 impl State {
+    /// Takes a user or a contact out; whether it was there.
+    ///
+    /// Whoever delivers holds a notification and then its contact, and we the other way round, which Postgres
+    /// ends as a deadlock: it is done again, once.
+    pub(super) async fn take_out(&self, whose: Whose<'_>) -> Result<bool, Failure> {
+        self.erase(whose).await?;
+        let mut client = self.client().await?;
+        let mut is_first = true;
+        loop {
+            let transaction = self.writing(&mut client).await?;
+            match erase::all(transaction, whose).await {
+                Err(error) if is_first && error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+                    is_first = false;
+                }
+                ended => return Ok(ended?),
+            }
+        }
+    }
+
     /// Erases what was told, part by part, each of them done whatever becomes of the next: whoever asks
     /// again after a time-out goes on from there.
-    pub(super) async fn erase(&self, whose: Whose<'_>) -> Result<(), Failure> {
+    async fn erase(&self, whose: Whose<'_>) -> Result<(), Failure> {
         let mut client = self.client().await?;
         loop {
             let transaction = self.writing(&mut client).await?;

@@ -57,7 +57,7 @@ pub struct NotificationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How many attempts there were.
-    pub attempts: i32,
+    pub attempt_count: i32,
     /// Whether it waits to be told with others.
     pub collected: bool,
     /// The notification that told of it with others (UUID).
@@ -111,7 +111,7 @@ pub fn notification(row: &Row) -> Result<NotificationView, Error> {
         due_at: (status == "pending").then(|| time(due_at)),
         status,
         reason: row.try_get("reason")?,
-        attempts: row.try_get("attempts")?,
+        attempt_count: row.try_get("attempts")?,
         collected: row.try_get("is_collected")?,
         digest_id: row.try_get::<_, Option<Uuid>>("digest_id")?.map(|id| id.to_string()),
         provider: row.try_get("provider")?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use latchline_shared::kit::config::{Validate, value};
 use serde::Deserialize;
 
+use super::rate::Rate;
 use crate::event::{Channel, EventType, Severity};
 
 /// What holds for a user who has not chosen.
@@ -57,6 +58,13 @@ pub struct Limits {
     /// What is beyond is told together after so long.
     #[serde(rename = "overflow_digest_s", deserialize_with = "value::seconds")]
     pub overflow_digest: Duration,
+}
+
+impl Limits {
+    /// Of one address.
+    pub fn contact(&self) -> Rate {
+        Rate { per_minute: self.contact_per_minute, burst: self.contact_burst }
+    }
 }
 
 impl Validate for Limits {

@@ -42,7 +42,7 @@ struct Desk {
     metrics: Metrics,
 }
 
-/// The route. The pool is that of the API; its connections act as the service.
+/// The route. The pool is its own; its connections act as the service.
 pub fn routes(reports: Reports, pool: Pool, metrics: Metrics) -> Router {
     let desk = Arc::new(Desk { reports, pool, metrics });
     let routes = Router::new()

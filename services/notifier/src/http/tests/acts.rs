@@ -23,6 +23,7 @@ async fn what_was_given_up_is_tried_again() {
     let app = App::start().await;
     app.user("taro").await;
     let contact = app.active_contact("taro", "email", "taro@example.com").await;
+    app.put("/v1/locks/1/members/taro", json!({})).await;
     for (number, status) in (1..).zip(["undelivered", "ambiguous", "suppressed", "expired", "dead"]) {
         let id = given_up(&app, &contact, status, number).await;
         let answer = app.poke(&format!("/v1/notifications/{id}/retry")).await;
@@ -33,9 +34,13 @@ async fn what_was_given_up_is_tried_again() {
         );
         let row = format!(
             "select (failures = 0 and attempts = 12 and due_at <= now() and reason is null and settled_at is null \
-                 and expires_at between now() + interval '119 minutes' and now() + interval '121 minutes')::text \
+                 and expires_at between now() + interval '59 minutes' and now() + interval '60 minutes')::text \
              from notification where id = '{id}'"
         );
+        assert_eq!(app.value(&row).await, "true", "{status}");
+        // Again is not longer.
+        app.execute(&format!("update notification set status = 'dead' where id = '{id}'")).await;
+        assert_eq!(app.poke(&format!("/v1/notifications/{id}/retry")).await.status, 200);
         assert_eq!(app.value(&row).await, "true", "{status}");
     }
     for (number, status) in (11..).zip(["pending", "sending", "sent", "delivered", "digested"]) {
@@ -52,6 +57,7 @@ async fn what_cannot_arrive_is_not_tried_again() {
     let app = App::start().await;
     app.user("taro").await;
     let contact = app.active_contact("taro", "email", "taro@example.com").await;
+    app.put("/v1/locks/1/members/taro", json!({})).await;
     let id = given_up(&app, &contact, "dead", 1).await;
     let retry = async || {
         let answer = app.poke(&format!("/v1/notifications/{id}/retry")).await;
@@ -70,6 +76,47 @@ async fn what_cannot_arrive_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn who_is_no_user_of_a_lock_any_more_is_told_nothing_of_it() {
+    let app = App::start().await;
+    app.user("taro").await;
+    let contact = app.active_contact("taro", "email", "taro@example.com").await;
+    app.put("/v1/locks/2/members/taro", json!({})).await;
+    app.put("/v1/locks/%2A/members/taro", json!({})).await;
+    for (number, status) in (1..).zip(["pending", "pending", "sending", "dead", "pending", "pending"]) {
+        given_up(&app, &contact, status, number).await;
+    }
+    app.execute(&format!(
+        "update notification set expires_at = now() + interval '1 day', settled_at = null where status <> 'dead';
+         update notification set digest = 'x' where id = '{}';
+         update notification set client_id = '2' where id = '{}';
+         update notification set client_id = '', event_type = 'test' where id = '{}'",
+        id_of(2),
+        id_of(5),
+        id_of(6)
+    ))
+    .await;
+    let stand = "select string_agg(concat_ws(' ', status, case when status = 'suppressed' then reason end, \
+         expires_at > now()), ', ' order by id) from notification";
+    let before = "pending t, pending t, sending t, dead f, pending t, pending t";
+    assert_eq!(app.value(stand).await, before);
+    // Those of every lock are still told of this one.
+    assert_eq!(app.delete("/v1/locks/1/members/taro").await.status, 404);
+    assert_eq!(app.value(stand).await, before);
+    assert_eq!(app.delete("/v1/locks/%2A/members/taro").await.status, 204);
+    assert_eq!(
+        app.value(stand).await,
+        "suppressed no_member t, suppressed no_member t, sending f, dead f, pending t, pending t"
+    );
+    let retry = app.poke(&format!("/v1/notifications/{}/retry", id_of(4))).await;
+    assert_eq!(
+        (retry.status.as_u16(), retry.detail().as_str()),
+        (409, "the user is no user of the lock any more")
+    );
+    assert_eq!(app.delete("/v1/locks/2/members/taro").await.status, 204);
+    assert!(app.value(stand).await.ends_with(", suppressed no_member t, pending t"));
+}
+
+#[tokio::test]
 async fn a_test_goes_to_one_contact_that_is_verified() {
     let app = App::start().await;
     app.user("taro").await;
@@ -83,6 +130,15 @@ async fn a_test_goes_to_one_contact_that_is_verified() {
         [("event_type", "test"), ("status", "pending"), ("channel", "sms"), ("address", "+81******1234")]
     {
         assert_eq!(shown[name], value);
+    }
+    let body = json!({"user_id": "taro", "contact_id": contact});
+    for status in [202, 202, 429] {
+        let answer = app.post("/v1/notifications/test", body.clone()).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        if let Some(wait_s) = answer.headers.get("retry-after") {
+            let wait_s: u64 = wait_s.to_str().unwrap().parse().unwrap();
+            assert!((50..=61).contains(&wait_s), "{wait_s}");
+        }
     }
     let unverified = app.contact("taro", "email", "taro@example.com").await["id"].clone();
     for (body, status, detail) in [

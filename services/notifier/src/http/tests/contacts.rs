@@ -70,7 +70,7 @@ async fn a_code_is_good_for_five_tries_and_a_quarter_of_an_hour() {
     assert_eq!(soon.status, 429, "{}", soon.body);
     let wait_s: u64 = soon.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait_s) && soon.detail().contains("in "), "{wait_s}");
-    app.execute("update contact set code_sent_at = now() - interval '61 seconds'").await;
+    app.execute("update code_count set sent_at = now() - interval '61 seconds'").await;
     assert_eq!(app.poke(&again).await.status, 202);
     let replaced =
         "select reason || ' ' || (facts ? 'code')::text from notification where status = 'suppressed'";
@@ -80,6 +80,58 @@ async fn a_code_is_good_for_five_tries_and_a_quarter_of_an_hour() {
     assert_eq!(app.post(&verify, json!({ "code": fresh })).await.status, 409);
     app.execute("update contact set code_sent_at = now() - interval '14 minutes'").await;
     assert_eq!(app.post(&verify, json!({ "code": fresh })).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_contact_made_anew_is_no_new_chance() {
+    let app = App::start().await;
+    app.user("taro").await;
+    app.user("jiro").await;
+    let make = async |user: &str| {
+        let made = app.contact(user, "sms", "+819012341234").await;
+        let contact = made["id"].as_str().unwrap().to_owned();
+        (format!("/v1/users/{user}/contacts/{contact}"), contact, made["notification_id"].is_string())
+    };
+    let later = async || app.execute("update code_count set sent_at = now() - interval '61 seconds'").await;
+    let (path, contact, is_sent) = make("taro").await;
+    assert!(is_sent);
+    let same = format!(
+        "select (notification.created_at = code_sent_at)::text from notification join contact on contact.id = contact_id \
+         where contact_id = '{contact}'"
+    );
+    assert_eq!(app.value(&same).await, "true", "delivery knows by that which code is the last");
+    assert_eq!(app.delete(&path).await.status, 204);
+    // Neither made anew nor of somebody else.
+    assert!(!make("taro").await.2 && !make("jiro").await.2);
+    for _ in 0..3 {
+        app.delete(&path).await;
+        later().await;
+        let (_, contact, is_sent) = make("taro").await;
+        assert!(is_sent);
+        let body = json!({"code": other(&code_of(&app, &contact).await)});
+        for _ in 0..5 {
+            assert_eq!(app.post(&format!("{path}/verify"), body.clone()).await.status, 400);
+        }
+    }
+    let many = app.post(&format!("{path}/verify"), json!({"code": code_of(&app, &contact).await})).await;
+    assert_eq!(many.status, 429, "{}", many.body);
+    let wait_s: u32 = many.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((86_000..=86_400).contains(&wait_s), "{wait_s}");
+    later().await;
+    assert_eq!(app.poke(&format!("{path}/code")).await.status, 429, "its code could not be given back");
+    app.execute("update code_count set wrong = 14").await;
+    assert_eq!(app.poke(&format!("{path}/code")).await.status, 202);
+    later().await;
+    let many = app.poke(&format!("{path}/code")).await;
+    assert_eq!(many.status, 429, "{}", many.body);
+    assert!(many.detail().starts_with("there were too many codes for this address"), "{}", many.body);
+    app.execute("update code_count set since = now() - interval '1 day'").await;
+    assert_eq!(app.poke(&format!("{path}/code")).await.status, 202);
+    assert_eq!(app.value("select concat_ws(' ', codes, wrong) from code_count").await, "1 0");
+    app.execute("insert into code_count values ('\\x00', now() - interval '2 days', 5, 15)").await;
+    later().await;
+    assert_eq!(app.poke(&format!("{path}/code")).await.status, 202);
+    assert_eq!(app.value("select count(*)::text from code_count").await, "1");
 }
 
 #[tokio::test]
@@ -102,7 +154,8 @@ async fn a_contact_that_bounced_gets_another_chance() {
     app.user("taro").await;
     let contact = app.active_contact("taro", "email", "taro@example.com").await;
     app.execute(
-        "update contact set status = 'bounced', bounces = 2, code_sent_at = now() - interval '1 day', code_hash = null",
+        "update contact set status = 'bounced', bounces = 2, code_hash = null; \
+         update code_count set sent_at = now() - interval '61 seconds'",
     )
     .await;
     assert_eq!(app.poke(&format!("/v1/users/taro/contacts/{contact}/code")).await.status, 202);

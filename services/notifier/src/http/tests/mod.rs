@@ -25,6 +25,7 @@ use super::{Api, Limits, SCOPES, routes};
 use crate::delivery::breaker::Condition;
 use crate::event::Channel;
 use crate::migrations::tests::{Database, database};
+use crate::route::rate::Rate;
 use crate::template::Templates;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -104,6 +105,7 @@ impl App {
             tokens: Arc::clone(&tokens),
             templates: Arc::new(Templates::load(None).unwrap()),
             providers: Arc::new(providers),
+            rate: Rate { per_minute: 1, burst: 3 },
             limits,
         };
         let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();

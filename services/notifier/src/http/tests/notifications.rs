@@ -98,7 +98,7 @@ async fn a_notification_is_shown_with_its_attempts() {
         "outcome": "transient", "code": "450", "excerpt": "busy"});
     let second =
         json!({"n": 2, "provider": "relay", "started_at": "2026-01-01T00:01:01.000Z", "outcome": "started"});
-    assert_eq!(dead["tries"], json!([first, second]));
+    assert_eq!(dead["attempts"], json!([first, second]));
     for (name, value) in [
         ("status", "dead"),
         ("user_id", "user-7"),
@@ -116,9 +116,9 @@ async fn a_notification_is_shown_with_its_attempts() {
         "2026-01-01T00:00:00.000Z"
     );
     let page = app.get(&format!("{path}?limit=1")).await;
-    assert_eq!((&page.json()["tries"][0]["n"], &page.json()["next"]), (&json!(1), &json!(1)));
+    assert_eq!((&page.json()["attempts"][0]["n"], &page.json()["next"]), (&json!(1), &json!(1)));
     let page = app.get(&format!("{path}?limit=1&after=1")).await;
-    assert_eq!((&page.json()["tries"][0]["n"], &page.json()["next"]), (&json!(2), &Value::Null));
+    assert_eq!((&page.json()["attempts"][0]["n"], &page.json()["next"]), (&json!(2), &Value::Null));
 }
 
 #[tokio::test]

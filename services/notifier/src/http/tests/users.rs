@@ -6,20 +6,20 @@ use super::*;
 async fn a_user_is_put_in_changed_and_taken_out() {
     let app = App::start().await;
     let body = json!({"name": "山田 太郎", "locale": "ja-JP", "time_zone": "asia/tokyo"});
-    let made = app.put("/v1/users/taro@home", body.clone()).await;
+    let made = app.put("/v1/users/taro:home", body.clone()).await;
     assert_eq!(made.status, 201, "{}", made.body);
     assert_eq!(
         (&made.json()["name"], &made.json()["time_zone"]),
         (&json!("山田 太郎"), &json!("Asia/Tokyo"))
     );
     let changed =
-        app.put("/v1/users/taro@home", json!({"name": "T", "locale": "en", "time_zone": "UTC"})).await;
+        app.put("/v1/users/taro:home", json!({"name": "T", "locale": "en", "time_zone": "UTC"})).await;
     assert_eq!(changed.status, 200);
-    let shown = app.get("/v1/users/taro@home").await.json();
+    let shown = app.get("/v1/users/taro:home").await.json();
     assert_eq!((&shown["name"], &shown["locale"]), (&json!("T"), &json!("en")));
-    assert_eq!(app.delete("/v1/users/taro@home").await.status, 204);
-    assert_eq!(app.delete("/v1/users/taro@home").await.status, 404);
-    assert_eq!(app.ask("/v1/users/taro@home").await.status, 404);
+    assert_eq!(app.delete("/v1/users/taro:home").await.status, 204);
+    assert_eq!(app.delete("/v1/users/taro:home").await.status, 404);
+    assert_eq!(app.ask("/v1/users/taro:home").await.status, 404);
 }
 
 #[tokio::test]
@@ -144,6 +144,11 @@ async fn of_a_user_who_goes_nothing_is_left_but_that_something_was_told() {
              (select id from notification where user_id = 'user-7' and status = 'sent' limit 1)",
     )
     .await;
+    app.execute(
+        "insert into attempt (notification_id, n, provider, outcome, excerpt) \
+         select id, 1, 'relay', 'accepted', 'said ' || address from notification",
+    )
+    .await;
     app.put("/v1/locks/1/members/user-7", json!({})).await;
     app.contact("user-7", "email", "taro@example.com").await;
     assert_eq!(app.delete("/v1/users/user-7").await.status, 204);
@@ -153,6 +158,9 @@ async fn of_a_user_who_goes_nothing_is_left_but_that_something_was_told() {
     assert_eq!(app.value(left).await, "dead - 4, sending - 1, sent - 2, suppressed user_deleted 2");
     let others = "select count(*)::text from notification where user_id <> 'user-7' and address <> ''";
     assert_eq!(app.value(others).await, "3992");
+    let said = "select string_agg(n || ' ' || excerpts, ', ' order by n) from (select count(*) n, count(excerpt) excerpts \
+        from attempt join notification on id = notification_id group by user_id = 'user-7') counted";
+    assert_eq!(app.value(said).await, "8 0, 3992 3992");
     let rest = "select ((select count(*) from contact) + (select count(*) from lock_member))::text";
     assert_eq!(app.value(rest).await, "0");
     let shown = app.get("/v1/notifications?user_id=user-7&status=dead").await.json();
