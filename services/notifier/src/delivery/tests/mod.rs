@@ -1,9 +1,10 @@
-//! Delivery against a real Postgres, with providers that do as they are told.
+//! Delivery against a real Postgres, with providers that do as they are told; in `real` with real ones.
 
 mod dispatch;
 mod ends;
 mod leases;
 mod plans;
+mod real;
 
 use std::time::Duration;
 

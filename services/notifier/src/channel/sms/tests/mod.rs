@@ -37,7 +37,7 @@ pub(crate) fn sms_settings(gateways: &[&str]) -> Settings {
 }
 
 /// What it takes to use each preset, sent to `url`.
-fn preset(name: &str, url: &str) -> String {
+pub(crate) fn preset(name: &str, url: &str) -> String {
     let own = match name {
         "twilio" => format!(
             "url = '{url}/2010-04-01/Accounts/{{{{ setting.account_sid }}}}/Messages.json'\n\
