@@ -21,8 +21,8 @@ use super::queue::{Attempt, Leased, Told};
 use super::settings::Settings;
 use crate::address::masked;
 use crate::channel::{Answer, Content, Message};
-use crate::event::Channel;
-use crate::status::Outcome;
+use crate::event::{Channel, Severity};
+use crate::status::{Outcome, Status};
 
 /// Fills templates.
 pub type Render = Arc<dyn Fn(Channel, &Leased, &Told) -> Result<Content, String> + Send + Sync>;
@@ -55,7 +55,7 @@ impl<P: Provider> Bench<P> {
                 let sending = self.desk.provider(&pass).send(&message);
                 let late = || Answer::new(Outcome::Ambiguous, "timeout", "it did not end in time");
                 let answer = timeout(self.timeout, sending).await.unwrap_or_else(|_| late());
-                self.desk.end(&pass, Some(answer.outcome), Instant::now());
+                self.desk.end(&pass, Some(&answer), Instant::now());
                 answer
             }
             Err(answer) => {
@@ -73,6 +73,8 @@ impl<P: Provider> Bench<P> {
             failures: row.failures,
             ambiguous: row.ambiguous,
             is_resent: row.is_critical || self.desk.provider(&pass).resends_ambiguous(),
+            is_lost: false,
+            severity: row.told.as_ref().map_or(Severity::Info, |told| told.severity),
             left: until(row.expires_at),
         };
         let verdict = verdict(&self.settings, tried, &answer, random());
@@ -112,6 +114,10 @@ impl<P: Provider> Bench<P> {
         match written(row.attempt.id, || settle(&self.pool, end)).await {
             Some(Settled::Done { status, bounced }) => {
                 self.metrics.ended(channel, status, 1);
+                if status == Status::Dead && self.desk.may_complain(Instant::now()) {
+                    let (notification, Answer { code, excerpt, .. }) = (row.attempt.id, end.answer);
+                    warn!(%channel, %notification, provider = end.provider, code, excerpt, "messages are given up");
+                }
                 if end.answer.outcome == Outcome::Accepted {
                     self.metrics.accepted(channel, since(row.occurred_at), since(row.created_at));
                 }

@@ -126,13 +126,14 @@ impl Breaker {
         }
     }
 
-    /// Whether there is nothing to remember.
+    /// Whether there is nothing to remember: it has not failed for long, or nobody has asked for it since
+    /// it could be tried again.
     pub fn is_new(&self, now: Instant) -> bool {
         match &self.state {
             State::Closed { failures } => {
                 failures.back().is_none_or(|at| now.duration_since(*at) > self.within)
             }
-            _ => false,
+            State::Open { until } | State::Trying { until, .. } => now > *until + self.within,
         }
     }
 }

@@ -11,16 +11,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::breaker::{Breaker, Condition, Leave};
 use super::pace::Pace;
 use super::provider::Provider;
 use super::settings::Settings;
+use crate::channel::Answer;
 use crate::event::Channel;
 use crate::status::Outcome;
 
 /// Hosts that are remembered.
 const HOSTS_MAX: usize = 10_000;
+/// So often is said that messages are given up.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// The providers of a channel, in the order in which they are used.
 pub struct Desk<P> {
@@ -35,6 +39,7 @@ struct State {
     /// One for each provider.
     providers: Vec<(Breaker, Pace)>,
     hosts: HashMap<String, Breaker>,
+    complained_at: Option<Instant>,
 }
 
 /// A provider, or a host that fails, as somebody sees it.
@@ -61,7 +66,11 @@ impl<P: Provider> Desk<P> {
     pub fn new(channel: Channel, providers: Vec<P>, settings: &Settings) -> Self {
         let now = Instant::now();
         let state = |provider: &P| (Breaker::new(settings), Pace::new(provider.rps(), now));
-        let state = State { providers: providers.iter().map(state).collect(), hosts: HashMap::new() };
+        let state = State {
+            providers: providers.iter().map(state).collect(),
+            hosts: HashMap::new(),
+            complained_at: None,
+        };
         Self { channel, providers, settings: settings.clone(), state: Mutex::new(state) }
     }
 
@@ -91,11 +100,16 @@ impl<P: Provider> Desk<P> {
         Err(wait)
     }
 
+    /// Whether each host behind this provider is left alone by itself.
+    pub fn is_by_host(&self, provider: usize, address: &str) -> bool {
+        self.providers[provider].host(address).is_some()
+    }
+
     /// An attempt begins, or must not for so long.
     pub fn begin(&self, provider: usize, address: &str, now: Instant) -> Result<Pass, Duration> {
         let host = self.providers[provider].host(address);
         let mut state = self.state();
-        let State { providers, hosts } = &mut *state;
+        let State { providers, hosts, .. } = &mut *state;
         let (breaker, pace) = &mut providers[provider];
         let leave = match &host {
             Some(host) => {
@@ -108,9 +122,10 @@ impl<P: Provider> Desk<P> {
     }
 
     /// An attempt ended; `None`: there was none after all.
-    pub fn end(&self, pass: &Pass, outcome: Option<Outcome>, now: Instant) {
+    pub fn end(&self, pass: &Pass, answer: Option<&Answer>, now: Instant) {
+        let outcome = answer.map(|answer| answer.outcome);
         let mut state = self.state();
-        let State { providers, hosts } = &mut *state;
+        let State { providers, hosts, .. } = &mut *state;
         let is_good = outcome.map(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Permanent));
         let breaker = match &pass.host {
             None => &mut providers[pass.provider].0,
@@ -127,15 +142,47 @@ impl<P: Provider> Desk<P> {
                 breaker
             }
         };
+        let before = breaker.condition(now);
         match is_good {
             Some(is_good) => breaker.end(pass.leave, is_good, now),
             None => breaker.cancel(pass.leave, now),
         }
+        let after = breaker.condition(now);
+        self.tell(pass, before, after, answer);
         if let Some(host) = &pass.host
             && hosts.get(host).is_some_and(|breaker| breaker.is_new(now))
         {
             hosts.remove(host);
         }
+    }
+
+    /// Says that a provider is left alone, once, and that it is well again.
+    fn tell(&self, pass: &Pass, before: Condition, after: Condition, answer: Option<&Answer>) {
+        let (channel, provider) = (self.channel, self.name(pass));
+        let (code, excerpt) = answer.map_or(("", ""), |answer| (&answer.code, &answer.excerpt));
+        match (before, after) {
+            // Receivers are users' own; there may be many.
+            (Condition::Closed, Condition::Open(_)) if pass.host.is_some() => {
+                info!(%channel, provider, code, "a receiver fails, and is left alone");
+            }
+            (Condition::Closed, Condition::Open(_)) => {
+                warn!(%channel, provider, code, excerpt, "a provider fails, and is left alone; messages wait");
+            }
+            (Condition::HalfOpen, Condition::Closed) => {
+                info!(%channel, provider, "a provider takes messages again");
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it is time to say once more that messages are given up: that many are is counted.
+    pub fn may_complain(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        let may = state.complained_at.is_none_or(|at| now.duration_since(at) >= COMPLAIN_EVERY);
+        if may {
+            state.complained_at = Some(now);
+        }
+        may
     }
 
     /// Under which name an attempt is written down.
@@ -153,7 +200,8 @@ impl<P: Provider> Desk<P> {
     /// How all of them are doing; of hosts, those that are not well.
     pub fn seen(&self) -> Vec<Seen> {
         let now = Instant::now();
-        let state = self.state();
+        let mut state = self.state();
+        state.hosts.retain(|_, breaker| !breaker.is_new(now));
         let names = self.providers.iter().map(|provider| provider.name().to_owned());
         let providers = names.zip(state.providers.iter().map(|(breaker, _)| breaker.condition(now)));
         let hosts = state.hosts.iter().map(|(host, breaker)| (host.clone(), breaker.condition(now)));

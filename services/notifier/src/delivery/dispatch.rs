@@ -165,9 +165,12 @@ impl<P: Provider> Dispatcher<P> {
                         drop(slot);
                     });
                 }
-                // Any time after that, so that they do not come back together.
+                // Hosts are left alone row by row: any time after that, so that rows do not come back
+                // together. For a provider that has just failed, another may be there.
                 Err(wait) => {
-                    refused.push((row.attempt, wait + wait.mul_f64(random() as f64 / u64::MAX as f64)));
+                    let is_host = self.bench.desk.is_by_host(provider, &row.address);
+                    let wait = wait + wait.mul_f64(random() as f64 / u64::MAX as f64);
+                    refused.push((row.attempt, if is_host { wait } else { Duration::ZERO }));
                     slots.push(Slot::take(&self.busy, row.is_critical));
                 }
             }

@@ -173,13 +173,15 @@ impl Delivery {
             watch: self.watch(),
         };
         let Limits { email, sms, webhook, .. } = self.limits;
-        tokio::try_join!(
-            keeper.run(token.clone()),
-            self.dispatch(&self.email, email, &token),
-            self.dispatch(&self.sms, sms, &token),
-            self.dispatch(&self.webhook, webhook, &token),
-        )?;
-        Ok(())
+        // Whichever fails, what the others have under way is finished.
+        let token = token.child_token();
+        let (kept, mailed, texted, called) = tokio::join!(
+            ends(&token, keeper.run(token.clone())),
+            ends(&token, self.dispatch(&self.email, email, &token)),
+            ends(&token, self.dispatch(&self.sms, sms, &token)),
+            ends(&token, self.dispatch(&self.webhook, webhook, &token)),
+        );
+        kept.and(mailed).and(texted).and(called)
     }
 
     async fn dispatch<P: Provider>(
@@ -202,6 +204,18 @@ impl Delivery {
         };
         Dispatcher::new(bench, slots, self.limits.drain, self.wakes.clone()).run(token.clone()).await
     }
+}
+
+/// Ends the others if it fails.
+async fn ends(
+    token: &CancellationToken,
+    part: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let result = part.await;
+    if result.is_err() {
+        token.cancel();
+    }
+    result
 }
 
 /// A name that no other process has, and that says which one it is.

@@ -1,14 +1,24 @@
 //! What follows from how an attempt ended. Pure.
 //!
 //! Only what a provider said of this message counts towards the end of the message; a provider that
-//! cannot be talked to says nothing of it, so there the message's expiry is the end. What may have
-//! arrived is sent again only where a second copy is recognised, or does less harm than none.
+//! cannot be talked to says nothing of it, so there the message's expiry is the end. It is the only end
+//! of what is major or worse, too: a mail server that says "later" for an hour must not lose it. What may
+//! have arrived is sent again only where a second copy is recognised, or does less harm than none, and
+//! not for ever: a provider that takes everything and says nothing would deliver each copy. What a process
+//! that died may have sent has no such bound; no provider is to blame.
 
 use std::time::Duration;
 
 use super::settings::Settings;
 use crate::channel::{Answer, Bounce};
+use crate::event::Severity;
 use crate::status::{Outcome, Status};
+
+/// What is critical waits no longer than this.
+const CRITICAL_CAP: Duration = Duration::from_secs(60);
+/// However long a provider wants to be left alone: after this share of the time that is left, it is asked
+/// once more.
+const LAST_CHANCE: f64 = 0.9;
 
 /// Where a message stood when the attempt began, this attempt included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +31,10 @@ pub struct Tried {
     pub ambiguous: i32,
     /// Whether what may have arrived is sent again.
     pub is_resent: bool,
+    /// Whether it ended with the process that made it, so that the provider is not to blame.
+    pub is_lost: bool,
+    /// How bad it is.
+    pub severity: Severity,
     /// Until it is not worth telling any more.
     pub left: Duration,
 }
@@ -42,32 +56,35 @@ pub struct Verdict {
 
 /// What follows. `random` is anywhere in the range of its type.
 pub fn verdict(settings: &Settings, tried: Tried, answer: &Answer, random: u64) -> Verdict {
-    let Tried { attempts, failures, ambiguous, is_resent, left } = tried;
+    let Tried { attempts, failures, ambiguous, is_resent, is_lost, severity, left } = tried;
     let ends = |status| Verdict { status, failures, ambiguous, wait: Duration::ZERO, bounce: None };
-    let wait = |power: i32| wait(settings, power, left, answer.after, random);
+    let cap = if severity == Severity::Critical { settings.cap.min(CRITICAL_CAP) } else { settings.cap };
+    let wait = |power: i32| wait(settings.base, cap, power, left, answer.after, random);
+    let failures_max = if severity < Severity::Major { settings.attempts_max } else { i32::MAX };
     match answer.outcome {
         Outcome::Accepted => ends(Status::Sent),
         Outcome::Permanent => Verdict { bounce: answer.bounce, ..ends(Status::Dead) },
         Outcome::Unavailable => again(ends(Status::Expired), wait(attempts.saturating_sub(1))),
         Outcome::Transient => {
             let failed = Verdict { failures: failures.saturating_add(1), ..ends(Status::Expired) };
-            fails(settings, failed, wait(failures))
+            fails(failures_max, failed, wait(failures))
         }
         // What is still under way has no end; whoever asks has lost sight of it.
         Outcome::Ambiguous | Outcome::Started => {
             let ambiguous = ambiguous.saturating_add(1);
-            if !is_resent {
+            let is_too_often = ambiguous >= settings.ambiguous_max && !is_lost;
+            if !is_resent || is_too_often {
                 return Verdict { ambiguous, ..ends(Status::Ambiguous) };
             }
             let failures = failures.saturating_add(1);
             let failed = Verdict { failures, ambiguous, ..ends(Status::Expired) };
-            fails(settings, failed, wait(failures - 1))
+            fails(failures_max, failed, wait(failures - 1))
         }
     }
 }
 
-fn fails(settings: &Settings, failed: Verdict, wait: Option<Duration>) -> Verdict {
-    if failed.failures >= settings.attempts_max {
+fn fails(failures_max: i32, failed: Verdict, wait: Option<Duration>) -> Verdict {
+    if failed.failures >= failures_max {
         return Verdict { status: Status::Dead, ..failed };
     }
     again(failed, wait)
@@ -82,19 +99,21 @@ fn again(end: Verdict, wait: Option<Duration>) -> Verdict {
 }
 
 /// Anything up to base · 2^power, the cap and what is left, so that those who failed together do not
-/// come back together; not before what the provider asked for. `None`: that is too late.
+/// come back together; not before what the provider asked for, but once more before the end. `None`: it is
+/// too late.
 fn wait(
-    settings: &Settings,
+    base: Duration,
+    cap: Duration,
     power: i32,
     left: Duration,
     after: Option<Duration>,
     random: u64,
 ) -> Option<Duration> {
     let factor = 1_u32 << power.clamp(0, 20);
-    let longest = settings.base.saturating_mul(factor).min(settings.cap).min(left);
+    let longest = base.saturating_mul(factor).min(cap).min(left);
     // 53 bits are all that a float tells apart; below 1, so that the wait ends before what is left.
     let wait = longest.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64);
-    let wait = wait.max(after.unwrap_or_default());
+    let wait = wait.max(after.unwrap_or_default().min(left.mul_f64(LAST_CHANCE)));
     (wait < left).then_some(wait)
 }
 
@@ -109,7 +128,16 @@ mod tests {
     const HALF: u64 = 1 << 63;
 
     fn first() -> Tried {
-        Tried { attempts: 1, failures: 0, ambiguous: 0, is_resent: true, left: HOUR }
+        let severity = Severity::Info;
+        Tried {
+            attempts: 1,
+            failures: 0,
+            ambiguous: 0,
+            is_resent: true,
+            is_lost: false,
+            severity,
+            left: HOUR,
+        }
     }
 
     fn answer(outcome: Outcome) -> Answer {
@@ -120,6 +148,9 @@ mod tests {
     fn what_follows_from_an_end() {
         let late = Tried { attempts: 20, failures: 11, ..first() };
         let once = Tried { is_resent: false, ..first() };
+        let major = Tried { severity: Severity::Major, ..late };
+        let critical = Tried { severity: Severity::Critical, ..late };
+        let silent = Tried { ambiguous: 2, ..first() };
         let over = Tried { left: Duration::ZERO, ..first() };
         for (tried, outcome, status, failures, ambiguous, wait_ms) in [
             (first(), Outcome::Accepted, Status::Sent, 0, 0, 0),
@@ -128,6 +159,9 @@ mod tests {
             (Tried { failures: 3, ..first() }, Outcome::Transient, Status::Pending, 4, 0, 8_000),
             (late, Outcome::Transient, Status::Dead, 12, 0, 0),
             (over, Outcome::Transient, Status::Expired, 1, 0, 0),
+            (major, Outcome::Transient, Status::Pending, 12, 0, 450_000),
+            (critical, Outcome::Transient, Status::Pending, 12, 0, 30_000),
+            (critical, Outcome::Unavailable, Status::Pending, 11, 0, 30_000),
             (first(), Outcome::Unavailable, Status::Pending, 0, 0, 1_000),
             // Attempts lengthen the wait, but are not the end.
             (late, Outcome::Unavailable, Status::Pending, 11, 0, 450_000),
@@ -137,6 +171,8 @@ mod tests {
             (late, Outcome::Ambiguous, Status::Dead, 12, 1, 0),
             (over, Outcome::Ambiguous, Status::Expired, 1, 1, 0),
             (once, Outcome::Ambiguous, Status::Ambiguous, 0, 1, 0),
+            (silent, Outcome::Ambiguous, Status::Ambiguous, 0, 3, 0),
+            (Tried { is_lost: true, ..silent }, Outcome::Ambiguous, Status::Pending, 1, 3, 1_000),
             (once, Outcome::Started, Status::Ambiguous, 0, 1, 0),
         ] {
             let wait = Duration::from_millis(wait_ms);
@@ -151,7 +187,7 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(verdict(&settings(), first(), &later(minute), 0).wait, minute);
         // By then nobody wants to know.
-        assert_eq!(verdict(&settings(), first(), &later(HOUR), 0).status, Status::Expired);
+        assert_eq!(verdict(&settings(), first(), &later(HOUR), 0).wait, 54 * minute);
         let tried = Tried { failures: 11, ..first() };
         assert_eq!(verdict(&settings(), tried, &later(HOUR), 0).status, Status::Dead);
     }

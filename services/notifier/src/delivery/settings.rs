@@ -17,6 +17,8 @@ pub struct Settings {
     pub cap: Duration,
     /// A message that was answered with "later" so often is given up.
     pub attempts_max: i32,
+    /// A message that may have arrived so often is not sent again, whoever would recognise it.
+    pub ambiguous_max: i32,
     /// A provider that fails so often …
     pub breaker_failures: usize,
     /// … within so long …
@@ -44,6 +46,9 @@ impl Validate for Settings {
         if self.attempts_max < 1 {
             problems.push("retry.attempts_max: must be 1 or more".to_owned());
         }
+        if self.ambiguous_max < 1 {
+            problems.push("retry.ambiguous_max: must be 1 or more".to_owned());
+        }
         if self.breaker_failures == 0 {
             problems.push("retry.breaker_failures: must not be 0".to_owned());
         }
@@ -60,6 +65,7 @@ pub(super) mod tests {
             base: Duration::from_secs(2),
             cap: Duration::from_secs(900),
             attempts_max: 12,
+            ambiguous_max: 3,
             breaker_failures: 10,
             breaker_within: Duration::from_secs(60),
             breaker_open: Duration::from_secs(60),
@@ -74,6 +80,7 @@ pub(super) mod tests {
         let nothing = Settings {
             base: Duration::ZERO,
             attempts_max: 0,
+            ambiguous_max: 0,
             breaker_failures: 0,
             breaker_within: Duration::ZERO,
             breaker_open: Duration::ZERO,
@@ -89,6 +96,7 @@ pub(super) mod tests {
                 "retry.breaker_within_ms",
                 "retry.breaker_open_ms",
                 "retry.attempts_max",
+                "retry.ambiguous_max",
                 "retry.breaker_failures",
                 "retry.cap_ms"
             ]

@@ -3,7 +3,7 @@
 //! The user chooses where we connect to, so [`guard`] keeps us out of our own network, redirects are not
 //! followed, and little is read of an answer.
 
-pub mod guard;
+mod guard;
 pub mod settings;
 mod sign;
 

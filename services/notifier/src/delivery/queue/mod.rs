@@ -101,7 +101,9 @@ pub struct Taken {
 }
 
 /// Whether a row may still be sent is decided here, when its turn has come: by its expiry, and by the
-/// contact as it is now; a code in the place of which another was sent is good for nothing. The limits are plain numbers, so that the planner knows how few rows it is about.
+/// contact as it is now; a code in the place of which another was sent is good for nothing. An SMS that may
+/// have arrived is sent again by the gateway that had it, since only that one knows the copy. The limits are
+/// plain numbers, so that the planner knows how few rows it is about.
 const LEASE: &str = "with urgent as materialized (
         select id, contact_id, event_type, priority, expires_at, created_at from notification
         where channel = $1 and status = 'pending' and digest is null and priority = 1 and due_at <= now()
@@ -109,6 +111,7 @@ const LEASE: &str = "with urgent as materialized (
     ordinary as materialized (
         select id, contact_id, event_type, priority, expires_at, created_at from notification
         where channel = $1 and status = 'pending' and digest is null and priority = 0 and due_at <= now()
+            and (channel <> 'sms' or ambiguous = 0 or provider = $6)
         order by due_at limit $3 for update skip locked),
     picked as (
         select p.id, c.secret, case

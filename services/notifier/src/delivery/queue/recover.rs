@@ -13,7 +13,7 @@ use super::settle::{End, Settled, settle_in};
 use super::{Attempt, number};
 use crate::channel::Answer;
 use crate::delivery::policy::{Tried, Verdict};
-use crate::event::Channel;
+use crate::event::{Channel, Severity};
 use crate::status::{Outcome, Status};
 
 /// Most rows of one step.
@@ -45,7 +45,7 @@ pub async fn leases(
     let mut client = pool.get().await.map_err(|error| fault::of_pool(&error))?;
     let done = async {
         let transaction = client.transaction().await?;
-        let select = "select id, attempts, lease_owner, channel, provider, failures, ambiguous, priority,
+        let select = "select id, attempts, lease_owner, channel, provider, failures, ambiguous, severity,
                 expires_at, now()
             from notification where status = 'sending' and lease_until < now()
             order by lease_until limit $1 for update skip locked";
@@ -54,7 +54,8 @@ pub async fn leases(
         let mut settled = Vec::with_capacity(rows.len());
         for row in &rows {
             let (expires_at, now): (Timestamp, Timestamp) = (row.try_get(8)?, row.try_get(9)?);
-            let is_critical = row.try_get::<_, i16>(7)? > 0;
+            let severity = Severity::from_name(row.try_get(7)?).unwrap_or(Severity::Info);
+            let is_critical = severity == Severity::Critical;
             let lost = Lost {
                 channel: Channel::from_name(row.try_get(3)?).unwrap_or(Channel::Sms),
                 provider: row.try_get::<_, Option<String>>(4)?.unwrap_or_default(),
@@ -63,6 +64,8 @@ pub async fn leases(
                     failures: row.try_get(5)?,
                     ambiguous: row.try_get(6)?,
                     is_resent: is_critical,
+                    is_lost: true,
+                    severity,
                     left: Duration::try_from(expires_at.duration_since(now)).unwrap_or_default(),
                 },
                 is_critical,

@@ -81,6 +81,7 @@ fn settings() -> Settings {
         base: Duration::from_millis(20),
         cap: Duration::from_millis(100),
         attempts_max: 4,
+        ambiguous_max: 3,
         breaker_failures: 3,
         breaker_within: Duration::from_secs(60),
         breaker_open: Duration::from_secs(60),
@@ -185,13 +186,9 @@ async fn each_end_is_followed_by_what_it_asks_for() {
         ("accepted", "sent", "1 accepted 250"),
         ("permanent", "dead", "1 permanent 250"),
         ("transient", "dead", "1 transient 250, 2 transient 250, 3 transient 250, 4 transient 250"),
-        ("ambiguous", "dead", "1 ambiguous 250, 2 ambiguous 250, 3 ambiguous 250, 4 ambiguous 250"),
+        ("ambiguous", "ambiguous", "1 ambiguous 250, 2 ambiguous 250, 3 ambiguous 250"),
         ("nonsense", "dead", "1 permanent template"),
-        (
-            "hangs",
-            "dead",
-            "1 ambiguous timeout, 2 ambiguous timeout, 3 ambiguous timeout, 4 ambiguous timeout",
-        ),
+        ("hangs", "ambiguous", "1 ambiguous timeout, 2 ambiguous timeout, 3 ambiguous timeout"),
     ] {
         let facts = json!({ "client_id": "lock-1", "at_ms": 1, "lock_name": word });
         rows.push((lab.insert(&Row { facts, ..row(contact) }).await, status, attempts));

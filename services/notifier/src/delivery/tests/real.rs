@@ -94,6 +94,7 @@ impl Scene {
             base: Duration::from_millis(1),
             cap: Duration::from_millis(1),
             attempts_max: 3,
+            ambiguous_max: 3,
             breaker_failures: 3,
             breaker_within: SOON * 10,
             breaker_open: SOON * 10,
@@ -212,9 +213,9 @@ async fn whatever_a_mail_server_does_is_seen_in_the_row() {
         ),
         (Behaviour::Hang { at: Rcpt }, Tls::None, ("pending unavailable active", 3, "unavailable timeout")),
         (Behaviour::NoTls, Tls::Starttls, ("pending unavailable active", 3, "unavailable starttls")),
-        (Behaviour::Hang { at: Body }, Tls::None, ("dead ambiguous active", 3, "ambiguous timeout")),
-        (Behaviour::Close { at: Data }, Tls::None, ("dead ambiguous active", 3, "ambiguous no answer")),
-        (Behaviour::Close { at: Body }, Tls::None, ("dead ambiguous active", 3, "ambiguous no answer")),
+        (Behaviour::Hang { at: Body }, Tls::None, ("ambiguous ambiguous active", 3, "ambiguous timeout")),
+        (Behaviour::Close { at: Data }, Tls::None, ("ambiguous ambiguous active", 3, "ambiguous no answer")),
+        (Behaviour::Close { at: Body }, Tls::None, ("ambiguous ambiguous active", 3, "ambiguous no answer")),
     ];
     let templates = templates();
     let scenes = stream::iter(cases).for_each_concurrent(AT_ONCE, async |(behaviour, tls, expected)| {
@@ -250,9 +251,9 @@ async fn whatever_a_gateway_does_is_seen_in_the_row() {
         ("generic", refused("opted_out"), ("dead permanent bounced", 1, "permanent http 422 opted_out")),
         // It may have arrived: a gateway that would send a second SMS is not asked again.
         ("kannel", malformed(), ("ambiguous ambiguous active", 1, "ambiguous http 200")),
-        ("generic", malformed(), ("dead ambiguous active", 3, "ambiguous http 200")),
+        ("generic", malformed(), ("ambiguous ambiguous active", 3, "ambiguous http 200")),
         ("kannel", Reply::hang(), ("ambiguous ambiguous active", 1, "ambiguous timeout")),
-        ("generic", Reply::hang(), ("dead ambiguous active", 3, "ambiguous timeout")),
+        ("generic", Reply::hang(), ("ambiguous ambiguous active", 3, "ambiguous timeout")),
         ("kannel", Reply::close(), ("ambiguous ambiguous active", 1, "ambiguous no_answer")),
     ];
     let templates = templates();

@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use super::providers::Provider;
 use super::{Api, Limits, SCOPES, routes};
 use crate::delivery::breaker::Condition;
-use crate::directory::Choices;
 use crate::event::Channel;
 use crate::migrations::tests::{Database, database};
 use crate::route::rate::Rate;
@@ -101,12 +100,10 @@ impl App {
         std::fs::write(&path, token.line).unwrap();
         let tokens = Arc::new(Tokens::open(&path, SCOPES).unwrap());
         let stop = CancellationToken::new();
-        let templates = Arc::new(Templates::load(None).unwrap());
         let api = Api {
             pool: pool.clone(),
             tokens: Arc::clone(&tokens),
-            choices: Arc::new(Choices::new(&templates, &[]).unwrap()),
-            templates,
+            templates: Arc::new(Templates::load(None).unwrap()),
             providers: Arc::new(providers),
             rate: Rate { per_minute: 1, burst: 3 },
             limits,
