@@ -22,7 +22,6 @@ use tokio_postgres::Client;
 
 use crate::bench::figures::Delays;
 use crate::bench::meter::memory_bytes;
-use crate::bench::publishers::delays;
 use crate::bench::report::Machine;
 use crate::kafka::{Choice, Kafka};
 use crate::process::{self, free_port};
@@ -31,6 +30,8 @@ use load::Load;
 
 /// Longest time from a record to the provider that took the message (`bounds` in the table).
 const P95_MS_MAX: f64 = 5_000.0;
+/// Longest delay that is told apart.
+const LONGEST_US: u64 = 3_600_000_000;
 const SETTLE_DEADLINE: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -193,7 +194,7 @@ fn first(arrived: &mut HashMap<String, Vec<u64>>, id: &str) -> anyhow::Result<i6
 }
 
 fn of(delays_ms: impl Iterator<Item = i64>) -> anyhow::Result<Delays> {
-    let mut histogram: Histogram<u64> = delays()?;
+    let mut histogram: Histogram<u64> = Histogram::new_with_bounds(1, LONGEST_US, 3)?;
     for delay_ms in delays_ms {
         histogram.record(u64::try_from(delay_ms).unwrap_or_default() * 1_000)?;
     }
