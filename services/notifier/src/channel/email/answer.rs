@@ -4,9 +4,12 @@
 //! |---|---|---|
 //! | before MAIL | anything but success | unavailable |
 //! | MAIL … end of the message | 421; 530, 534, 535, 538: about the connection or about us | unavailable |
+//! | MAIL … end of the message | 4.3.x, and 452 but 4.2.x: their system has no room, no directory | unavailable |
 //! | MAIL … end of the message | other 4xx | transient |
-//! | RCPT | 5xx | permanent, and a bounce if it is about the address |
-//! | MAIL, DATA, after the message | 5xx | permanent |
+//! | MAIL | 5xx: we may not send as who we are | unavailable |
+//! | RCPT | 5.7.x: our address is listed, we may not relay, a rule | transient |
+//! | RCPT | other 5xx | permanent, and a bounce if it is about the address |
+//! | DATA, after the message | 5xx | permanent |
 //! | before the message was written | no answer, or none that can be read | unavailable |
 //! | after it was written | the same | ambiguous |
 //!
@@ -15,8 +18,8 @@
 //! ambiguous, never the other way round.
 //!
 //! About the address (RFC 3463): 5.1.1, 5.1.2, 5.1.3, 5.1.6, 5.1.10: gone. Other 5.1 but the sender's
-//! (5.1.7, 5.1.8), 5.2, and 550 to 553 without such a code: hard. All others (5.7.1: we may not) are
-//! about us, or about the message.
+//! (5.1.7, 5.1.8), 5.2, and 550 to 553 without such a code: hard. All others are about us, or about the
+//! message. A mailbox that is full (4.2.2) is not their system: it may stay full, so it counts.
 
 use lettre::transport::smtp::Error;
 use std::error::Error as _;
@@ -29,10 +32,12 @@ use crate::status::Outcome;
 pub enum Phase {
     /// Not yet let in.
     Connect,
-    /// MAIL, or DATA before its answer.
-    Command,
+    /// MAIL.
+    Sender,
     /// RCPT.
     Recipient,
+    /// DATA, before its answer.
+    Data,
     /// The message is being written.
     Writing,
     /// It was.
@@ -51,7 +56,8 @@ pub fn of_error(phase: Phase, error: &Error, address: &str) -> Answer {
                 error if error.is_response() => "no answer",
                 _ => "connection",
             };
-            silence(phase, code, &format!("{error}"))
+            // It may quote what cannot be read.
+            silence(phase, code, &redacted(&error.to_string(), address))
         }
     }
 }
@@ -66,9 +72,14 @@ pub fn silence(phase: Phase, code: &str, words: &str) -> Answer {
 pub fn of_code(phase: Phase, code: u16, words: &str, address: &str) -> Answer {
     let (enhanced, rest) = enhanced(words);
     let full = enhanced.map_or_else(|| code.to_string(), |enhanced| format!("{code} {enhanced}"));
+    let is_of = |class: &str| enhanced.is_some_and(|enhanced| enhanced.starts_with(class));
     let outcome = match (phase, code) {
         (Phase::Connect, _) | (_, 421 | 530 | 534 | 535 | 538) => Outcome::Unavailable,
+        (_, 452) if !is_of("4.2.") => Outcome::Unavailable,
+        (_, 400..500) if is_of("4.3.") => Outcome::Unavailable,
         (_, 400..500) => Outcome::Transient,
+        (Phase::Sender, 500..600) => Outcome::Unavailable,
+        (Phase::Recipient, 500..600) if is_of("5.7.") => Outcome::Transient,
         (_, 500..600) => Outcome::Permanent,
         // Not what may be said here: as if nothing had been said.
         _ => return silence(phase, &full, &redacted(rest, address)),
@@ -100,7 +111,7 @@ fn enhanced(words: &str) -> (Option<&str>, &str) {
 }
 
 /// The words without addresses, and without the name before the @ of ours.
-fn redacted(words: &str, address: &str) -> String {
+pub fn redacted(words: &str, address: &str) -> String {
     let user = address.rsplit_once('@').map_or(address, |(user, _)| user);
     let is_user = |word: &str| {
         word.trim_matches(|c: char| !c.is_alphanumeric()).eq_ignore_ascii_case(user) && !user.is_empty()
@@ -125,29 +136,46 @@ mod tests {
     fn a_refusal_says_what_follows() {
         use Bounce::{Gone, Hard};
         use Outcome::{Ambiguous, Permanent, Transient, Unavailable};
-        use Phase::{Command, Connect, Recipient, Writing, Written};
+        use Phase::{Connect, Data, Recipient, Sender, Writing, Written};
         for (phase, code, words, outcome, full, bounce) in [
             (Connect, 554, "5.7.1 go away", Unavailable, "554 5.7.1", None),
             (Connect, 421, "", Unavailable, "421", None),
             (Connect, 535, "5.7.8 no", Unavailable, "535 5.7.8", None),
-            (Command, 421, "4.3.2 closing", Unavailable, "421 4.3.2", None),
-            (Command, 530, "5.7.0 first STARTTLS", Unavailable, "530 5.7.0", None),
-            (Command, 451, "4.3.0 later", Transient, "451 4.3.0", None),
-            (Command, 550, "5.1.8 bad sender", Permanent, "550 5.1.8", None),
+            (Sender, 421, "4.3.2 closing", Unavailable, "421 4.3.2", None),
+            (Sender, 530, "5.7.0 first STARTTLS", Unavailable, "530 5.7.0", None),
+            (Sender, 451, "4.3.0 no directory", Unavailable, "451 4.3.0", None),
+            (Sender, 451, "4.7.1 later", Transient, "451 4.7.1", None),
+            (Sender, 452, "4.3.1 no room", Unavailable, "452 4.3.1", None),
+            (Sender, 550, "5.1.8 bad sender", Unavailable, "550 5.1.8", None),
+            (Sender, 550, "5.7.1 not from you", Unavailable, "550 5.7.1", None),
+            (Sender, 501, "syntax", Unavailable, "501", None),
             (Recipient, 450, "4.2.0 greylisted", Transient, "450 4.2.0", None),
+            (Recipient, 451, "later", Transient, "451", None),
+            (Recipient, 451, "4.3.0 no directory", Unavailable, "451 4.3.0", None),
+            (Recipient, 452, "no room", Unavailable, "452", None),
+            (Recipient, 452, "4.3.1 no room", Unavailable, "452 4.3.1", None),
+            (Recipient, 452, "4.5.3 too many", Unavailable, "452 4.5.3", None),
+            (Recipient, 452, "4.2.2 full", Transient, "452 4.2.2", None),
+            (Recipient, 550, "5.7.1 listed", Transient, "550 5.7.1", None),
+            (Recipient, 550, "5.7.26 not authenticated", Transient, "550 5.7.26", None),
             (Recipient, 550, "5.1.1 nobody", Permanent, "550 5.1.1", Some(Gone)),
             (Recipient, 550, "5.1.10 nobody", Permanent, "550 5.1.10", Some(Gone)),
             (Recipient, 550, "5.1.4 two of them", Permanent, "550 5.1.4", Some(Hard)),
             (Recipient, 552, "5.2.2 full", Permanent, "552 5.2.2", Some(Hard)),
             (Recipient, 550, "no such user", Permanent, "550", Some(Hard)),
             (Recipient, 553, "no", Permanent, "553", Some(Hard)),
-            (Recipient, 554, "5.7.1 relay access denied", Permanent, "554 5.7.1", None),
+            (Recipient, 554, "5.7.1 relay access denied", Transient, "554 5.7.1", None),
             (Recipient, 550, "5.1.7 bad sender", Permanent, "550 5.1.7", None),
             (Recipient, 501, "syntax", Permanent, "501", None),
-            (Command, 554, "no valid recipients", Permanent, "554", None),
+            (Data, 554, "no valid recipients", Permanent, "554", None),
+            (Data, 451, "4.3.0 later", Unavailable, "451 4.3.0", None),
+            (Data, 554, "5.7.1 no", Permanent, "554 5.7.1", None),
             (Written, 552, "5.3.4 too big", Permanent, "552 5.3.4", None),
             (Written, 550, "5.1.1 nobody", Permanent, "550 5.1.1", None),
+            (Written, 554, "5.7.1 spam", Permanent, "554 5.7.1", None),
             (Written, 451, "later", Transient, "451", None),
+            (Written, 451, "4.3.0 later", Unavailable, "451 4.3.0", None),
+            (Written, 452, "4.3.1 no room", Unavailable, "452 4.3.1", None),
             (Written, 421, "closing", Unavailable, "421", None),
             (Written, 354, "what", Ambiguous, "354", None),
             (Writing, 250, "what", Unavailable, "250", None),
@@ -160,7 +188,7 @@ mod tests {
             );
         }
         for (phase, outcome) in
-            [(Connect, Unavailable), (Command, Unavailable), (Writing, Unavailable), (Written, Ambiguous)]
+            [(Connect, Unavailable), (Data, Unavailable), (Writing, Unavailable), (Written, Ambiguous)]
         {
             assert_eq!(silence(phase, "timeout", "").outcome, outcome);
         }

@@ -2,8 +2,8 @@
 //!
 //! The commands are given one by one, so that it is known how far an attempt was when it failed: before
 //! the message was written nobody has it, after that the server may have it ([`answer`]). Connections
-//! are kept for the next message; one that was closed meanwhile is replaced within the same attempt, as
-//! long as nothing but commands was lost.
+//! are kept for the next message; one that was closed meanwhile, or says nothing any more, is replaced
+//! within the same attempt, as long as nothing but commands was lost.
 
 pub mod answer;
 pub mod compose;
@@ -27,7 +27,7 @@ use lettre::transport::smtp::extension::{Extension, MailParameter};
 use lettre::transport::smtp::response::Response;
 use tokio::time::timeout;
 
-use self::answer::{Phase, of_code, of_error, queue_id, silence};
+use self::answer::{Phase, of_code, of_error, queue_id, redacted, silence};
 use self::compose::{Letter, Sender, ascii_host};
 use self::connect::Door;
 use self::pool::Pool;
@@ -40,6 +40,9 @@ use crate::status::Outcome;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How long a server may take to forget a message that it refused.
 const RESET_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection that was used before may take to say its first word. What stands between may
+/// have forgotten it without a word, and MAIL is nothing that a server has to think about.
+const REUSED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A mail server.
 pub struct Relay {
@@ -82,7 +85,10 @@ impl Relay {
         // Within the time of one message all that is done for it is done, but for connecting.
         let deadline = tokio::time::Instant::now() + self.send_timeout;
         if let Some(connection) = self.pool.take() {
-            let (answer, is_stale) = self.transmit(connection, &to, &bytes, self.send_timeout).await;
+            let (answer, is_stale) = {
+                let first = reused_timeout(self.send_timeout);
+                self.transmit(connection, &to, &bytes, (first, self.send_timeout)).await
+            };
             if !is_stale {
                 return answer;
             }
@@ -92,7 +98,7 @@ impl Relay {
                 let left = deadline.saturating_duration_since(tokio::time::Instant::now());
                 // What connecting took is not the message's.
                 let left = left.max(self.send_timeout / 2);
-                self.transmit(connection, &to, &bytes, left).await.0
+                self.transmit(connection, &to, &bytes, (left, left)).await.0
             }
             Err(answer) => answer,
         }
@@ -114,27 +120,31 @@ impl Relay {
         Ok((to, bytes))
     }
 
-    /// Gives the message to a connection, which is kept if it is good for another. The second: nothing
-    /// but commands was lost, because the connection was closed.
+    /// Gives the message to a connection, which is kept if it is good for another. There is so much time
+    /// until MAIL is answered, and so much for all. The second: nothing but commands was lost, because
+    /// the connection was closed or dead.
     async fn transmit(
         &self,
         mut connection: AsyncSmtpConnection,
         to: &Address,
         bytes: &[u8],
-        within: Duration,
+        (first, within): (Duration, Duration),
     ) -> (Answer, bool) {
         let phase = Progress::default();
-        let given = timeout(within, self.give(&mut connection, to, bytes, &phase)).await;
+        let given = timeout(within, self.give(&mut connection, to, bytes, first, &phase)).await;
         let phase = phase.get();
         match given {
-            Err(_) => (silence(phase, "timeout", "no answer in time"), false),
+            Err(_) | Ok(Given::Silence) => {
+                (silence(phase, "timeout", "no answer in time"), phase < Phase::Writing)
+            }
             Ok(Given::Taken(response)) => {
                 let words = response.message().collect::<Vec<_>>().join(" ");
                 let code = u16::from(response.code());
                 if phase != Phase::Written || code / 100 != 2 {
                     return (of_code(phase, code, &words, to.as_ref()), false);
                 }
-                let mut answer = Answer::new(Outcome::Accepted, code.to_string(), &words);
+                let mut answer =
+                    Answer::new(Outcome::Accepted, code.to_string(), &redacted(&words, to.as_ref()));
                 answer.provider_id = queue_id(&words);
                 self.pool.give(connection);
                 (answer, false)
@@ -159,6 +169,7 @@ impl Relay {
         connection: &mut AsyncSmtpConnection,
         to: &Address,
         bytes: &[u8],
+        first: Duration,
         phase: &Progress,
     ) -> Given {
         let mut parameters = Vec::new();
@@ -168,25 +179,30 @@ impl Relay {
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
-        match self.commands(connection, to, parameters, bytes, phase).await {
+        phase.set(Phase::Sender);
+        let mail = Mail::new(Some(self.sender.mailbox.email.clone()), parameters);
+        match timeout(first, connection.command(mail)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Given::Failed(error),
+            Err(_) => return Given::Silence,
+        }
+        match self.commands(connection, to, bytes, phase).await {
             Ok(response) => Given::Taken(response),
             Err(error) => Given::Failed(error),
         }
     }
 
+    /// What follows MAIL.
     async fn commands(
         &self,
         connection: &mut AsyncSmtpConnection,
         to: &Address,
-        parameters: Vec<MailParameter>,
         bytes: &[u8],
         phase: &Progress,
     ) -> Result<Response, lettre::transport::smtp::Error> {
-        phase.set(Phase::Command);
-        connection.command(Mail::new(Some(self.sender.mailbox.email.clone()), parameters)).await?;
         phase.set(Phase::Recipient);
         connection.command(Rcpt::new(to.clone(), Vec::new())).await?;
-        phase.set(Phase::Command);
+        phase.set(Phase::Data);
         let go_on = connection.command(Data).await?;
         if !go_on.has_code(354) {
             return Ok(go_on);
@@ -233,7 +249,13 @@ impl Provider for Relay {
 enum Given {
     Taken(Response),
     Unsuited(&'static str),
+    Silence,
     Failed(lettre::transport::smtp::Error),
+}
+
+/// Leaves time for a connection that replaces it.
+fn reused_timeout(send_timeout: Duration) -> Duration {
+    REUSED_TIMEOUT.min(send_timeout / 2)
 }
 
 /// How far an attempt is, also for whoever gave it up.
@@ -251,7 +273,7 @@ impl Progress {
     }
 
     fn get(&self) -> Phase {
-        let all = [Phase::Connect, Phase::Command, Phase::Recipient, Phase::Writing];
+        let all = [Phase::Connect, Phase::Sender, Phase::Recipient, Phase::Data, Phase::Writing];
         let phase = self.0.load(Ordering::Relaxed);
         all.into_iter().find(|one| *one as u8 == phase).unwrap_or(Phase::Written)
     }

@@ -133,8 +133,9 @@ async fn what_a_server_does_is_told_as_it_is_documented() {
         (answer(Ehlo, "550 no"), Unavailable, "550", None),
         (Behaviour::Hang { at: Greeting }, Unavailable, "timeout", None),
         (Behaviour::Close { at: Greeting }, Unavailable, "no answer", None),
-        (answer(Mail, "451 4.3.0 later"), Transient, "451 4.3.0", None),
-        (answer(Mail, "550 5.7.1 not from you"), Permanent, "550 5.7.1", None),
+        (answer(Mail, "451 4.3.0 later"), Unavailable, "451 4.3.0", None),
+        (answer(Mail, "451 4.7.1 later"), Transient, "451 4.7.1", None),
+        (answer(Mail, "550 5.7.1 not from you"), Unavailable, "550 5.7.1", None),
         (answer(Mail, "421 4.3.2 closing"), Unavailable, "421 4.3.2", None),
         (answer(Mail, "nonsense"), Unavailable, "no answer", None),
         (Behaviour::Close { at: Mail }, Unavailable, "no answer", None),
@@ -142,12 +143,14 @@ async fn what_a_server_does_is_told_as_it_is_documented() {
         (answer(Rcpt, "550 5.1.1 nobody"), Permanent, "550 5.1.1", Some(Bounce::Gone)),
         (answer(Rcpt, "550 nobody"), Permanent, "550", Some(Bounce::Hard)),
         (answer(Rcpt, "552 5.2.2 full"), Permanent, "552 5.2.2", Some(Bounce::Hard)),
-        (answer(Rcpt, "554 5.7.1 relay access denied"), Permanent, "554 5.7.1", None),
+        (answer(Rcpt, "452 4.3.1 no room"), Unavailable, "452 4.3.1", None),
+        (answer(Rcpt, "554 5.7.1 relay access denied"), Transient, "554 5.7.1", None),
         (Behaviour::Hang { at: Rcpt }, Unavailable, "timeout", None),
-        (answer(Data, "451 4.3.0 later"), Transient, "451 4.3.0", None),
+        (answer(Data, "451 4.3.0 later"), Unavailable, "451 4.3.0", None),
         (answer(Data, "554 5.5.1 no"), Permanent, "554 5.5.1", None),
         (answer(Data, "250 2.0.0 what"), Unavailable, "250 2.0.0", None),
-        (answer(Body, "451 4.3.0 later"), Transient, "451 4.3.0", None),
+        (answer(Body, "451 4.3.0 later"), Unavailable, "451 4.3.0", None),
+        (answer(Body, "451 later"), Transient, "451", None),
         (answer(Body, "552 5.3.4 too big"), Permanent, "552 5.3.4", None),
         (answer(Body, "550 5.1.1 nobody"), Permanent, "550 5.1.1", None),
         (answer(Body, "nonsense"), Ambiguous, "no answer", None),
@@ -173,7 +176,7 @@ async fn a_message_that_was_not_written_is_nobodys() {
     let bytes = b"a line\r\n".repeat(4_000_000);
     lab.server.behave(Behaviour::Close { at: Step::Data });
     let connection = lab.relay.door.connect().await.ok().unwrap();
-    let (answer, is_stale) = lab.relay.transmit(connection, &to, &bytes, SOON).await;
+    let (answer, is_stale) = lab.relay.transmit(connection, &to, &bytes, (SOON, SOON)).await;
     assert_eq!((answer.outcome, is_stale), (Outcome::Unavailable, false), "{answer:?}");
     assert_eq!(lab.server.counts().accepted, 0);
 }
@@ -280,6 +283,44 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
     lab.server.behave(Behaviour::Close { at: Step::Body });
     assert_eq!(lab.send().await.outcome, Outcome::Ambiguous);
     assert_eq!(lab.server.counts().unanswered, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_any_more_is_replaced() {
+    for at in [Step::Mail, Step::Rcpt] {
+        let lab = Lab::plain().await;
+        lab.send().await;
+        lab.server.behave_by(move |moment| match moment.connection {
+            1 => Behaviour::Hang { at },
+            _ => Behaviour::Accept,
+        });
+        let answer = lab.send().await;
+        assert_eq!(answer.outcome, Outcome::Accepted, "{at:?} {answer:?}");
+        let counts = lab.server.counts();
+        assert_eq!((counts.connections, counts.accepted), (2, 2), "{at:?}");
+        // Not when the message was written: it may have been taken.
+        lab.server.behave(Behaviour::Hang { at: Step::Body });
+        assert_eq!(lab.send().await.outcome, Outcome::Ambiguous);
+        assert_eq!(lab.server.counts().connections, 2, "{at:?}");
+    }
+    for (whole, first) in [(60_000, 5_000), (10_000, 5_000), (400, 200)] {
+        let (whole, first) = (Duration::from_millis(whole), Duration::from_millis(first));
+        assert_eq!(reused_timeout(whole), first);
+    }
+}
+
+#[tokio::test]
+async fn no_address_is_kept_of_what_a_server_says() {
+    let lab = Lab::plain().await;
+    for (text, outcome) in [
+        ("250 2.0.0 <taro@example.com> taken for Taro", Outcome::Accepted),
+        ("nonsense of taro@example.com", Outcome::Ambiguous),
+    ] {
+        lab.server.behave(Behaviour::answer(Step::Body, text));
+        let answer = lab.send().await;
+        assert_eq!(answer.outcome, outcome, "{answer:?}");
+        assert!(!answer.excerpt.to_lowercase().contains("taro"), "{answer:?}");
+    }
 }
 
 #[tokio::test]

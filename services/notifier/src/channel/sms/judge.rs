@@ -5,8 +5,10 @@
 //! | all of `success` holds | accepted |
 //! | a code that is known | as configured |
 //! | a status of `permanent_statuses` | permanent |
-//! | 408, 425, 429, 5xx | transient, not before `Retry-After` |
-//! | 401, 403, 404, 407 | unavailable: it is about us, not about the message |
+//! | 408, 425, 429, 500, other 5xx | transient, not before `Retry-After` |
+//! | 502, 504 | ambiguous: whoever stands behind it may have taken it |
+//! | 503 | unavailable, not before `Retry-After`: it is not there |
+//! | 401, 402, 403, 404, 405, 406, 407, 415 | unavailable: it is about us, not about the message |
 //! | 3xx | unavailable: we go where we were told to go only |
 //! | another 4xx | permanent |
 //! | 2xx | ambiguous: it may have taken it |
@@ -101,7 +103,7 @@ impl Rules {
         let code = error.map_or_else(|| code.clone(), |error| format!("{code} {error}"));
         let said = body.without(secrets);
         let excerpt = match outcome {
-            Outcome::Unavailable if known.is_none() && reply.status >= 400 => {
+            Outcome::Unavailable if known.is_none() && (400..500).contains(&reply.status) => {
                 format!("it refuses us: {said}")
             }
             _ => said,
@@ -128,8 +130,9 @@ impl Rules {
             return Outcome::Permanent;
         }
         match status {
+            502 | 504 => Outcome::Ambiguous,
+            401..=407 | 415 | 503 => Outcome::Unavailable,
             408 | 425 | 429 | 500.. => Outcome::Transient,
-            401 | 403 | 404 | 407 => Outcome::Unavailable,
             400..=499 => Outcome::Permanent,
             300..=399 => Outcome::Unavailable,
             _ => Outcome::Ambiguous,

@@ -104,17 +104,19 @@ fn url(address: &str) -> Option<Url> {
 }
 
 /// What an answer means. A receiver that does not let us in or is not there may be mended: it is asked
-/// again, until the message is given up. One that is gone for good says so with 410.
+/// again, until the message expires. One that is gone for good says so with 410. Of 502 and 504 the
+/// receiver may have taken it; it is asked again all the same, as it knows the message by its id.
 fn judge(reply: &Reply, url: &Url) -> Answer {
     let (outcome, bounce) = match reply.status {
         200..=299 => (Outcome::Accepted, None),
         410 => (Outcome::Permanent, Some(Bounce::Gone)),
-        401 | 403 | 404 | 408 | 425 | 429 | 500.. => (Outcome::Transient, None),
-        // 3xx: the address that we were given is wrong.
+        401 | 403 | 404 | 407 => (Outcome::Unavailable, None),
+        408 | 425 | 429 | 500.. => (Outcome::Transient, None),
+        // 3xx: the address that we were given is wrong, and we go to no other.
         _ => (Outcome::Permanent, None),
     };
     let excerpt = if outcome == Outcome::Accepted { String::new() } else { said(reply, url) };
-    let after = reply.after.filter(|_| outcome == Outcome::Transient);
+    let after = reply.after.filter(|_| matches!(outcome, Outcome::Transient | Outcome::Unavailable));
     Answer { bounce, after, ..Answer::new(outcome, format!("http {}", reply.status), &excerpt) }
 }
 

@@ -75,24 +75,28 @@ async fn answers_are_told_apart() {
         (301, Outcome::Permanent, None),
         (307, Outcome::Permanent, None),
         (400, Outcome::Permanent, None),
-        (401, Outcome::Transient, None),
-        (403, Outcome::Transient, None),
-        (404, Outcome::Transient, None),
+        (401, Outcome::Unavailable, None),
+        (403, Outcome::Unavailable, None),
+        (404, Outcome::Unavailable, None),
         (405, Outcome::Permanent, None),
+        (407, Outcome::Unavailable, None),
         (408, Outcome::Transient, None),
         (410, Outcome::Permanent, Some(Bounce::Gone)),
         (413, Outcome::Permanent, None),
         (425, Outcome::Transient, None),
         (429, Outcome::Transient, None),
         (500, Outcome::Transient, None),
+        (502, Outcome::Transient, None),
         (503, Outcome::Transient, None),
+        (504, Outcome::Transient, None),
     ] {
         let told = Told::text(status, "no /hook?token=x").header("retry-after", "7");
         let server = server(told.header("location", "http://127.0.0.1:1/")).await;
         let answer = here().send(&message(&server.url("/hook?token=x"))).await;
         assert_eq!((answer.outcome, answer.bounce), (outcome, bounce), "{status}");
         assert_eq!(answer.code, format!("http {status}"));
-        let after = (outcome == Outcome::Transient).then_some(Duration::from_secs(7));
+        let is_asked_again = matches!(outcome, Outcome::Transient | Outcome::Unavailable);
+        let after = is_asked_again.then_some(Duration::from_secs(7));
         assert_eq!(answer.after, after, "{status}");
         assert!(!answer.excerpt.contains("token") && !answer.excerpt.contains("hook"), "{}", answer.excerpt);
         assert_eq!(server.count(), 1);

@@ -2,7 +2,7 @@
 //!
 //! | report | follows |
 //! |---|---|
-//! | delivered | whatever was, or may have been, sent: also `undelivered`, and what waits to be sent again |
+//! | delivered | whatever was tried: also `undelivered`, and what waits to be sent again, so that no second copy is |
 //! | undelivered, gone | `sent` and `ambiguous` by this gateway, and its first attempt while it is under way |
 //!
 //! Invariant: nothing follows `delivered`; a report that does not follow changes nothing.
@@ -49,7 +49,7 @@ pub(super) enum Applied {
 }
 
 const DELIVERED: &str = "status in ('sending', 'sent', 'ambiguous', 'undelivered')
-    or status in ('pending', 'expired', 'dead') and ambiguous > 0";
+    or status in ('pending', 'expired', 'dead') and attempts > 0";
 
 /// What another attempt, or another gateway, does meanwhile is not known by this one.
 const UNDELIVERED: &str = "(status in ('sent', 'ambiguous') or status = 'sending' and attempts = 1)
