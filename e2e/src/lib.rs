@@ -3,8 +3,9 @@
 //! [`kafka`]: the Kafka to test with, and a reader of what is stored. [`mqtt`]: an ordinary client
 //! of somebody else's making; [`client`]: one of ours that may misbehave. [`lock`]: simulated
 //! locks; [`operator`]: who commands them; [`feed`]: their
-//! records without them. [`stack`]: all of it, started and stopped; [`demo`]: all
-//! of it, told; [`bench`]: the broker, measured. [`process`]: everything that runs outside this
+//! records without them. [`sink`]: what shows mails and SMS. [`stack`]: all of
+//! it, started and stopped; [`site`]: all of it, wherever it runs; [`demo`]: all of it, told;
+//! [`bench`]: measured. [`process`]: everything that runs outside this
 //! process.
 
 pub mod kafka;
@@ -19,6 +20,8 @@ pub mod operator;
 
 pub mod attack;
 
+pub mod sink;
+pub mod site;
 pub mod stack;
 
 pub mod bench;

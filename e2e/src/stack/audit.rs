@@ -7,14 +7,14 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use latchline_shared::kit::postgres::development::DevelopmentPostgres;
 
 use crate::kafka::Kafka;
 use crate::random;
+use crate::stack::postgres::Postgres;
 use crate::stack::program::{Name, Program};
 use crate::stack::secrets::Secrets;
 pub use crate::stack::service::LISTENERS;
-use crate::stack::service::{self, Service};
+use crate::stack::service::Service;
 use crate::stack::{CHECKPOINTS, COMMANDS, FINDINGS, PARTITIONS, REJECTED, STATES};
 
 /// Name of the file of signed checkpoints.
@@ -32,12 +32,25 @@ pub struct Audit {
 impl Audit {
     /// Starts both for the streams of this Kafka. Further `settings` win over the stack's own.
     pub async fn start(kafka: &Kafka, secrets: &Secrets, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::start_on(service::postgres().await?, kafka, secrets, settings).await
+        Self::start_on(Postgres::start().await?, kafka, secrets, settings).await
     }
 
     /// As [`Audit::start`], on a Postgres that is there.
     pub async fn start_on(
-        postgres: DevelopmentPostgres,
+        postgres: impl Into<Postgres>,
+        kafka: &Kafka,
+        secrets: &Secrets,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut audit = Self::prepare(postgres, kafka, secrets, settings).await?;
+        audit.auditor.start(&LISTENERS).await?;
+        audit.ready().await?;
+        Ok(audit)
+    }
+
+    /// As [`Audit::start_on`], but the auditor is not started.
+    pub async fn prepare(
+        postgres: impl Into<Postgres>,
         kafka: &Kafka,
         secrets: &Secrets,
         settings: &[(&str, &str)],
@@ -48,7 +61,7 @@ impl Audit {
         }
         kafka.create_stream(CHECKPOINTS, 1).await?;
         kafka.create_stream(FINDINGS, PARTITIONS).await?;
-        let mut service = Service::new(Name::Auditor, "read,export,admin", postgres, kafka)?;
+        let mut service = Service::new(Name::Auditor, "read,export,admin", postgres.into(), kafka)?;
         let key = service.folder().join(KEY);
         std::fs::write(&key, random::secret()?).context("write the key of checkpoints")?;
         let notes = service.folder().join(NOTES);
@@ -59,10 +72,7 @@ impl Audit {
             ("keys.master_key", &secrets.master_hex),
         ]);
         service.set(settings);
-        let mut audit = Self { auditor: service.program(), service };
-        audit.auditor.start(&LISTENERS).await?;
-        audit.ready().await?;
-        Ok(audit)
+        Ok(Self { auditor: service.program(), service })
     }
 
     /// The file of signed checkpoints, one each second while there are events.

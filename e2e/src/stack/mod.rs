@@ -6,9 +6,11 @@ pub mod audit;
 pub mod log;
 pub mod monitor;
 pub mod notifier;
+pub mod postgres;
 pub mod program;
 pub mod secrets;
 pub mod service;
+pub mod whole;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,6 +44,9 @@ pub const ALARMS: &str = "lock_alarm";
 pub const PARTITIONS: i32 = 6;
 /// What a stack opens: plain TCP, WebSocket, and HTTP for administration.
 pub const LISTENERS: [&str; 3] = ["tcp", "ws", "http"];
+
+/// Settings of a program, as names and values.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
 /// A running stack. What is running ends when it is dropped.
 pub struct Stack {

@@ -7,13 +7,13 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use latchline_shared::kit::postgres::development::DevelopmentPostgres;
 use tokio_postgres::Client;
 
 use crate::kafka::Kafka;
+use crate::stack::postgres::Postgres;
 use crate::stack::program::{Name, Program};
 pub use crate::stack::service::LISTENERS;
-use crate::stack::service::{self, Service};
+use crate::stack::service::Service;
 use crate::stack::{ALARMS, FINDINGS, PARTITIONS, STATES};
 
 /// Name of the file of thresholds.
@@ -30,12 +30,12 @@ impl Monitor {
     /// Starts both for the streams of this Kafka, with these thresholds beside the default.
     /// Further `settings` win over the stack's own.
     pub async fn start(kafka: &Kafka, rules: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::start_on(service::postgres().await?, kafka, rules, settings).await
+        Self::start_on(Postgres::start().await?, kafka, rules, settings).await
     }
 
     /// As [`Monitor::start`], on a Postgres that is there.
     pub async fn start_on(
-        postgres: DevelopmentPostgres,
+        postgres: impl Into<Postgres>,
         kafka: &Kafka,
         rules: &str,
         settings: &[(&str, &str)],
@@ -48,7 +48,7 @@ impl Monitor {
 
     /// As [`Monitor::start_on`], but the monitor is not started.
     pub async fn prepare(
-        postgres: DevelopmentPostgres,
+        postgres: impl Into<Postgres>,
         kafka: &Kafka,
         rules: &str,
         settings: &[(&str, &str)],
@@ -60,7 +60,7 @@ impl Monitor {
         for stream in [STATES, FINDINGS, ALARMS] {
             kafka.create_stream(stream, PARTITIONS).await?;
         }
-        let mut service = Service::new(Name::Monitor, "read,operate,admin", postgres, kafka)?;
+        let mut service = Service::new(Name::Monitor, "read,operate,admin", postgres.into(), kafka)?;
         let file = service.folder().join(RULES);
         std::fs::write(&file, rules).context("write thresholds")?;
         service.set(&[("rules.file", &file.display().to_string())]);

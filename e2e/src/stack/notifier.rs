@@ -6,24 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 
 use anyhow::{Context, ensure};
-use latchline_notifier::sink::http::{HttpServer, Reply};
+use latchline_notifier::sink::http::HttpServer;
 use latchline_notifier::sink::smtp::{MailServer, Tls};
-use latchline_shared::kit::postgres::development::DevelopmentPostgres;
-use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::kafka::Kafka;
+use crate::sink::{self, KEEP_MAX};
+use crate::stack::postgres::Postgres;
 use crate::stack::program::{Name, Program};
 pub use crate::stack::service::LISTENERS;
-use crate::stack::service::{self, Service};
+use crate::stack::service::Service;
 use crate::stack::{ALARMS, PARTITIONS, STATES};
 
 /// Name of the file of users.
 const SEED: &str = "seed.toml";
 
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// Messages that each provider keeps.
-const KEEP_MAX: usize = 200_000;
 
 /// Settings with which nothing is put together because it is much.
 pub const NO_LIMITS: [(&str, &str); 4] = [
@@ -48,7 +46,7 @@ impl Notifier {
     /// Starts all of it for the streams of this Kafka, with these users. Further `settings` win over
     /// the stack's own.
     pub async fn start(kafka: &Kafka, users: &[User], settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut notifier = Self::prepare(service::postgres().await?, kafka, users, settings).await?;
+        let mut notifier = Self::prepare(Postgres::start().await?, kafka, users, settings).await?;
         notifier.notifier.start(&LISTENERS).await?;
         notifier.ready().await?;
         Ok(notifier)
@@ -56,7 +54,7 @@ impl Notifier {
 
     /// As [`Notifier::start`] on a Postgres that is there, but the notifier is not started.
     pub async fn prepare(
-        postgres: DevelopmentPostgres,
+        postgres: impl Into<Postgres>,
         kafka: &Kafka,
         users: &[User],
         settings: &[(&str, &str)],
@@ -68,8 +66,8 @@ impl Notifier {
         }
         let mail = MailServer::start(ANY_PORT, Tls::None, KEEP_MAX).await.context("start a mail server")?;
         let sms = HttpServer::start(ANY_PORT, KEEP_MAX).await.context("start an SMS gateway")?;
-        sms.answer_by(|request| Reply::json(200, &json!({ "id": request.header("idempotency-key") })));
-        let mut service = Service::new(Name::Notifier, "read,operate,admin", postgres, kafka)?;
+        sink::sms::accept_all(&sms);
+        let mut service = Service::new(Name::Notifier, "read,operate,admin", postgres.into(), kafka)?;
         let file = service.folder().join(SEED);
         std::fs::write(&file, seed(users)).context("write users")?;
         service.set(&[

@@ -1,4 +1,4 @@
-//! A service with a Postgres of its own: what the auditor and the monitor have in common.
+//! A service and its Postgres: what the auditor, the monitor and the notifier have in common.
 //!
 //! Each has its program beside it, declared first, so that the program ends before its Postgres.
 //! The service is asked at the address of its settings, so these name a port (never 0).
@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use latchline_shared::keys::SecretHash;
-use latchline_shared::kit::postgres::development::DevelopmentPostgres;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use crate::kafka::Kafka;
 use crate::process::free_port;
 use crate::random;
+use crate::stack::postgres::Postgres;
 use crate::stack::program::{Name, Program};
 
 /// What a service opens.
@@ -24,9 +24,9 @@ pub const LISTENERS: [&str; 1] = ["http"];
 /// Longest wait for an assignment on a busy machine.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The database that it uses.
-const DATABASE: &str = "postgres";
 const ADDRESS: &str = "http.address";
+/// Name of the file of tokens.
+const TOKENS: &str = "tokens";
 /// New data does not wake a waiting fetch of the development Kafka. A member that was killed is missed
 /// after ten seconds: with the 45 of the default a test that kills twice waits for its next assignment
 /// longer than for anything else.
@@ -36,44 +36,45 @@ const PROPERTIES: &str =
 /// All of a service but its program.
 pub struct Service {
     /// Its Postgres.
-    pub postgres: DevelopmentPostgres,
+    pub postgres: Postgres,
     /// Bearer token that may do everything.
     pub token: String,
     name: Name,
+    scopes: &'static str,
     /// The last one of a key wins.
     settings: Vec<(String, String)>,
     folder: TempDir,
-}
-
-/// Starts a Postgres.
-pub(super) async fn postgres() -> anyhow::Result<DevelopmentPostgres> {
-    // Starting a server blocks.
-    tokio::task::spawn_blocking(DevelopmentPostgres::start).await?
 }
 
 impl Service {
     /// The settings that all services have; `scopes` are all that a token may have.
     pub(super) fn new(
         name: Name,
-        scopes: &str,
-        postgres: DevelopmentPostgres,
+        scopes: &'static str,
+        postgres: Postgres,
         kafka: &Kafka,
     ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("latchline-service-").tempdir()?;
-        let token = random::secret()?;
-        let tokens = folder.path().join("tokens");
-        let hash = SecretHash::of(token.as_bytes());
-        std::fs::write(&tokens, format!("token tests {hash} {scopes}\n")).context("write tokens")?;
         let settings = [
             (ADDRESS, format!("127.0.0.1:{}", free_port()?)),
-            ("http.tokens_file", tokens.display().to_string()),
+            ("http.tokens_file", folder.path().join(TOKENS).display().to_string()),
             ("consumer.kafka.servers", kafka.bootstrap()),
             ("consumer.kafka.properties", PROPERTIES.to_owned()),
-            ("postgres.url", postgres.settings(DATABASE).url.expose_secret().to_owned()),
+            ("postgres.url", postgres.settings().url.expose_secret().to_owned()),
             ("postgres.password_file", postgres.password_file().display().to_string()),
         ];
         let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
-        Ok(Self { postgres, token, name, settings, folder })
+        let mut service = Self { postgres, token: String::new(), name, scopes, settings, folder };
+        service.use_token(random::secret()?)?;
+        Ok(service)
+    }
+
+    /// Lets this bearer token do everything, and no other. Before the program starts.
+    pub(super) fn use_token(&mut self, token: String) -> anyhow::Result<()> {
+        let line = format!("token tests {} {}\n", SecretHash::of(token.as_bytes()), self.scopes);
+        std::fs::write(self.folder.path().join(TOKENS), line).context("write tokens")?;
+        self.token = token;
+        Ok(())
     }
 
     /// Adds settings, which win over those before.
@@ -113,20 +114,20 @@ impl Service {
         self.folder.path()
     }
 
-    /// Connects to the database as its owner, a superuser.
+    /// Where its HTTP is, `host:port`.
+    pub fn address(&self) -> anyhow::Result<&str> {
+        let address = self.settings.iter().rfind(|(key, _)| key == ADDRESS);
+        Ok(&address.context("a service without an address")?.1)
+    }
+
+    /// As [`Postgres::connect`].
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        let config = self.postgres.settings(DATABASE).client_config("tests")?;
-        let (client, connection) = config.connect(NoTls).await.context("connect to postgres")?;
-        // Ends with the client.
-        tokio::spawn(connection);
-        Ok(client)
+        self.postgres.connect().await
     }
 
     /// Asks the service's API, with the token.
     pub async fn get(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        let address = self.settings.iter().rfind(|(key, _)| key == ADDRESS);
-        let (_, address) = address.context("a service without an address")?;
-        let url = format!("http://{address}{path}");
+        let url = format!("http://{}{path}", self.address()?);
         let request = reqwest::Client::new().get(&url).bearer_auth(&self.token);
         request.send().await.with_context(|| format!("GET {path}"))
     }

@@ -21,3 +21,4 @@ mod outage;
 mod rebuild;
 mod reference_samples;
 mod tools;
+mod whole;

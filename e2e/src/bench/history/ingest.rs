@@ -98,9 +98,7 @@ async fn watch(audit: &Audit, client: &Client, wanted: u64) -> anyhow::Result<Ve
                 at: moved_at,
                 events,
                 auditor: audit.auditor.process()?.cpu_time()?,
-                postgres: process::family_cpu_time(
-                    audit.postgres.process_id().context("postgres has ended")?,
-                )?,
+                postgres: process::family_cpu_time(audit.postgres.process_id()?)?,
             });
         }
         if events >= wanted {

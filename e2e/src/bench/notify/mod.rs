@@ -106,7 +106,7 @@ pub async fn measure(plan: Plan) -> anyhow::Result<Notify> {
     let calm = arrivals(&notifier, &client).await?;
 
     let cpu = || -> anyhow::Result<(Duration, Duration)> {
-        let postgres = notifier.postgres.process_id().context("postgres has ended")?;
+        let postgres = notifier.postgres.process_id()?;
         Ok((notifier.notifier.process()?.cpu_time()?, process::family_cpu_time(postgres)?))
     };
     let (begun, before) = (Instant::now(), cpu()?);

@@ -106,7 +106,7 @@ pub async fn measure(plan: Plan) -> anyhow::Result<Watch> {
     }
 
     let cpu = || -> anyhow::Result<(Duration, Duration)> {
-        let postgres = monitor.postgres.process_id().ok_or_else(|| anyhow::anyhow!("postgres has ended"))?;
+        let postgres = monitor.postgres.process_id()?;
         Ok((monitor.monitor.process()?.cpu_time()?, process::family_cpu_time(postgres)?))
     };
     let mut follow = Follow::begin(&client).await?;

@@ -202,6 +202,15 @@ impl HttpServer {
         lock(&self.shared.seen).all()
     }
 
+    /// Tells how many requests there ever were, and the newest of them, as long as it is kept.
+    pub fn watch(&self) -> impl Fn() -> (u64, Vec<Request>) + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let seen = lock(&shared.seen);
+            (seen.count, seen.all())
+        }
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         lock(&self.shared.seen).count

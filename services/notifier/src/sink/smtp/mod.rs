@@ -197,6 +197,15 @@ impl MailServer {
         lock(&self.shared.seen).mails.all()
     }
 
+    /// Tells how many messages there ever were, and the newest of them, as long as it is kept.
+    pub fn watch(&self) -> impl Fn() -> (u64, Vec<Mail>) + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let seen = lock(&shared.seen);
+            (seen.mails.count, seen.mails.all())
+        }
+    }
+
     /// How often what happened.
     pub fn counts(&self) -> Counts {
         lock(&self.shared.seen).counts

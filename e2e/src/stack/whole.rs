@@ -1,0 +1,138 @@
+//! The whole system: Kafka, Postgres, broker, auditor, monitor, notifier, and what takes mails and SMS.
+//!
+//! Each part can be killed, stopped and started again by itself.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use crate::kafka::Kafka;
+use crate::sink::{Page, mail, sms};
+use crate::site::{Api, Site};
+use crate::stack::audit::Audit;
+use crate::stack::monitor::Monitor;
+use crate::stack::notifier::{NO_LIMITS, Notifier, User};
+use crate::stack::postgres::Postgres;
+use crate::stack::service::LISTENERS;
+use crate::stack::{Settings, Stack};
+
+/// What differs from the usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// Who is told.
+    pub users: &'a [User],
+    /// Whether it shall be at the well-known ports, those of them that are free; else at any.
+    pub well_known_ports: bool,
+    /// Settings of the broker.
+    pub broker: Settings<'a>,
+    /// Settings of the auditor.
+    pub auditor: Settings<'a>,
+    /// Settings of the monitor.
+    pub monitor: Settings<'a>,
+    /// Thresholds of the monitor.
+    pub rules: &'a str,
+    /// Settings of the notifier.
+    pub notifier: Settings<'a>,
+}
+
+const HTTP: &str = "http.address";
+const BROKER_PORTS: [(&str, u16); 3] = [("listen.tcp", 1883), ("listen.ws", 8083), (HTTP, 18083)];
+
+impl Wishes<'_> {
+    /// These settings, and before them the well-known ports if they are wished for and free.
+    fn at(&self, ports: &[(&str, u16)], settings: Settings) -> Vec<(String, String)> {
+        let ports = ports.iter().map(|(key, port)| (*key, loopback(*port)));
+        let free = ports.filter(|(_, address)| self.well_known_ports && is_free(*address));
+        let free = free.map(|(key, address)| (key.to_owned(), address.to_string()));
+        free.chain(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))).collect()
+    }
+
+    /// Where a page shall be.
+    fn page(&self, port: u16) -> SocketAddr {
+        let address = loopback(port);
+        if self.well_known_ports && is_free(address) { address } else { loopback(0) }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}
+
+fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+    settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+}
+
+/// A running system. What is running ends when it is dropped, what depends on something before it.
+pub struct Whole {
+    /// What tells users, with its mail server and SMS gateway.
+    pub notifier: Notifier,
+    /// What raises alarms.
+    pub monitor: Monitor,
+    /// What keeps the history.
+    pub audit: Audit,
+    /// The broker, and Kafka.
+    pub stack: Stack,
+    /// Where the three services keep what they know.
+    pub postgres: Postgres,
+    mails: Page,
+    texts: Page,
+}
+
+impl Whole {
+    /// Starts all of it; ready when every part says so.
+    pub async fn start(kafka: Kafka, wishes: Wishes<'_>) -> anyhow::Result<Self> {
+        let postgres = Postgres::start().await?;
+        let broker = wishes.at(&BROKER_PORTS, wishes.broker);
+        let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
+        let settings = wishes.at(&[(HTTP, 8101)], wishes.auditor);
+        let (kafka, secrets) = (&stack.kafka, &stack.secrets);
+        let mut audit = Audit::prepare(postgres.clone(), kafka, secrets, &borrowed(&settings)).await?;
+        let settings = wishes.at(&[(HTTP, 8102)], wishes.monitor);
+        let mut monitor =
+            Monitor::prepare(postgres.clone(), kafka, wishes.rules, &borrowed(&settings)).await?;
+        let settings = wishes.at(&[(HTTP, 8103)], &[&NO_LIMITS, wishes.notifier].concat());
+        let mut notifier =
+            Notifier::prepare(postgres.clone(), kafka, wishes.users, &borrowed(&settings)).await?;
+        for service in [&mut *audit, &mut *monitor, &mut *notifier] {
+            service.use_token(stack.secrets.token.clone())?;
+        }
+        audit.auditor.start(&LISTENERS).await?;
+        monitor.monitor.start(&LISTENERS).await?;
+        notifier.notifier.start(&LISTENERS).await?;
+        tokio::try_join!(audit.ready(), monitor.ready(), notifier.ready())?;
+        let mails = Page::start(wishes.page(8025), mail::source(&notifier.mail)).await?;
+        let texts = Page::start(wishes.page(8026), sms::source(&notifier.sms)).await?;
+        Ok(Self { notifier, monitor, audit, stack, postgres, mails, texts })
+    }
+
+    /// Where everything is.
+    pub fn site(&self) -> anyhow::Result<Site> {
+        let token = Some(self.stack.secrets.token.as_str());
+        let http = |address: &str, token| Api::new(format!("http://{address}"), token);
+        Ok(Site {
+            mqtt: self.stack.mqtt(),
+            websocket: format!("ws://{}/mqtt", self.stack.broker.address("ws")),
+            broker: http(&self.stack.broker.address("http").to_string(), token),
+            auditor: http(self.audit.address()?, token),
+            monitor: http(self.monitor.address()?, token),
+            notifier: http(self.notifier.address()?, token),
+            mail: http(&self.mails.address().to_string(), None),
+            sms: http(&self.texts.address().to_string(), None),
+            kafka: Some(self.stack.kafka.bootstrap()),
+            secrets: self.stack.secrets.clone(),
+        })
+    }
+
+    /// Ends the programs in order, what depends on something before it, and checks their logs.
+    pub async fn finish(mut self) -> anyhow::Result<()> {
+        self.notifier.notifier.stop().await?;
+        self.monitor.monitor.stop().await?;
+        self.audit.auditor.stop().await?;
+        self.notifier.notifier.check_log()?;
+        self.monitor.monitor.check_log()?;
+        self.audit.auditor.check_log()?;
+        self.stack.finish().await
+    }
+}
