@@ -1,6 +1,7 @@
 //! The configuration of the process: that of the broker, and in a table of its own that of the hook
 //! that stores messages, whose type only `main.rs` knows.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use latchline_shared::kit::config::Validate;
@@ -36,5 +37,9 @@ impl<B: DeserializeOwned + Validate> run::Settings for Settings<B> {
     fn shutdown_deadline(&self) -> Duration {
         // Connections first, then what they left to be stored, and some time to spare.
         self.broker.limits.shutdown_deadline * 2 + Duration::from_secs(5)
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.broker.http.server.address
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration of the process. `config/monitor.toml` at the repository root is its default,
 //! reference and schema: each key is explained there.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -148,6 +149,10 @@ impl run::Settings for Settings {
 
     fn shutdown_deadline(&self) -> Duration {
         self.shutdown_deadline
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.http.server.address
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration of the process. `config/notifier.toml` at the repository root is its default,
 //! reference and schema: each key is explained there. Whoever a table is about has its type.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use latchline_shared::kit::config::{Validate, value};
@@ -147,6 +148,10 @@ impl run::Settings for Settings {
 
     fn shutdown_deadline(&self) -> Duration {
         self.shutdown_deadline
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.http.server.address
     }
 }
 

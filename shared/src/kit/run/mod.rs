@@ -5,17 +5,21 @@
 //! latchline-broker [--config FILE]          runs until SIGTERM or SIGINT
 //! latchline-broker [--config FILE] check    lists the problems of the configuration
 //! latchline-broker [--config FILE] config   prints the effective configuration
+//! latchline-broker [--config FILE] health   asks the running one whether it is ready
 //! ```
 //!
 //! A program may have [`Commands`] of its own beside these ([`run_with`]); they are given the
 //! settings and end by themselves.
 //!
-//! Exit codes: 0 ended as asked; 1 failed to start or to run, or did not end in time; 64 bad
-//! command line or configuration.
+//! Exit codes: 0 ended as asked; 1 failed to start or to run, did not end in time, or is not ready;
+//! 64 bad command line or configuration.
+
+pub mod health;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,6 +57,9 @@ pub trait Settings: DeserializeOwned + Validate {
 
     /// From the wish to end to the end of the process.
     fn shutdown_deadline(&self) -> Duration;
+
+    /// Where `/readyz` is answered, if anywhere.
+    fn http_address(&self) -> Option<SocketAddr>;
 }
 
 /// What a program can be told to do beside running: the subcommands, as an enum.
@@ -86,6 +93,8 @@ enum Command<C: Subcommand> {
     Config,
     /// List the problems of the configuration.
     Check,
+    /// Ask the running program whether it is ready.
+    Health,
     /// What this program has beside them.
     #[command(flatten)]
     Own(C),
@@ -156,12 +165,20 @@ where
     };
     match arguments.command {
         Some(Command::Check) => answer("the configuration is valid\n"),
+        Some(Command::Health) => match healthy(&settings) {
+            Ok(()) => answer("ready\n"),
+            Err(error) => complain(Exit::Failed, program, &format_args!("{error:#}")),
+        },
         Some(Command::Own(command)) => execute_own(program, settings, command)
             .unwrap_or_else(|error| complain(Exit::Failed, program, &format_args!("{error:#}"))),
         _ => start(program, settings, serve).unwrap_or_else(|error| {
             complain(Exit::Failed, program, &format_args!("cannot start: {error:#}"))
         }),
     }
+}
+
+fn healthy(settings: &impl Settings) -> anyhow::Result<()> {
+    health::ask(settings.http_address().context("http.address is not set")?, "/readyz")
 }
 
 fn execute_own<C: Commands<S>, S: Settings>(

@@ -16,7 +16,7 @@ const PROGRAM: Program = Program {
     name: "latchline-test",
     about: "a program that does as it is told",
     version: "1.2.3",
-    default_toml: "behaviour = \"wait\"\ntoken = \"\"\n[log]\nlevel = \"info\"\nformat = \"json\"\n",
+    default_toml: "behaviour = \"wait\"\ntoken = \"\"\naddress = \"\"\n[log]\nlevel = \"info\"\nformat = \"json\"\n",
     env_prefix: "LATCHLINE_RUN_TEST",
 };
 
@@ -25,6 +25,8 @@ struct Test {
     behaviour: String,
     #[serde(deserialize_with = "config::value::optional")]
     token: Option<secrecy::SecretString>,
+    #[serde(deserialize_with = "config::value::optional")]
+    address: Option<SocketAddr>,
     log: Log,
 }
 
@@ -44,6 +46,10 @@ impl Settings for Test {
 
     fn shutdown_deadline(&self) -> Duration {
         Duration::from_millis(200)
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.address
     }
 }
 
@@ -226,4 +232,23 @@ fn commands_of_its_own_get_the_settings_and_decide_the_exit_code() {
     }
     let (code, stdout, _, stderr) = finish(spawn("look well", &[("TYPO", "1")]));
     assert_eq!(code, 64, "{stdout}{stderr}");
+}
+
+#[test]
+fn health_asks_the_one_that_runs() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (code, _, _, stderr) = finish(spawn("health", &[]));
+    assert_eq!((code, stderr.as_str()), (1, "latchline-test: http.address is not set\n"));
+    for (status, expected) in [("200 OK", 0), ("503 Service Unavailable", 1)] {
+        let asking = spawn("health", &[("ADDRESS", &address)]);
+        let (mut stream, _) = listener.accept().unwrap();
+        // The request is of a length that nobody knows here; what has arrived is enough.
+        drop(std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap());
+        write!(stream, "HTTP/1.1 {status}\r\n\r\nbecause").unwrap();
+        drop(stream);
+        let (code, stdout, _, stderr) = finish(asking);
+        assert_eq!(code, expected, "{stderr}");
+        assert_eq!((stdout.contains("ready\n"), stderr.contains("503: because")), (code == 0, code == 1));
+    }
 }
