@@ -5,15 +5,16 @@ use std::sync::Arc;
 use latchline_notifier::sink::smtp::{Mail, MailServer};
 use mail_parser::MessageParser;
 
-use super::{Message, Messages, Source};
+use super::{Kind, Message, Messages, Part, Source};
 
 /// The mails of a server.
 pub fn source(server: &MailServer) -> Source {
     let watch = server.watch();
-    Arc::new(move || {
-        let (count, mails) = watch();
-        Messages { count, messages: mails.iter().rev().map(message).collect() }
-    })
+    let read = move |part: Part| {
+        let (count, mails) = watch(part.before, part.limit);
+        Messages { count, messages: mails.iter().map(message).collect() }
+    };
+    Source { kind: Kind::Mail, read: Arc::new(read) }
 }
 
 /// What a mail says. One that cannot be parsed is shown as it came.

@@ -58,6 +58,12 @@ impl Request {
         fields(&String::from_utf8_lossy(&self.body))
     }
 
+    /// What it takes to keep it, about.
+    fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        self.body.len() + self.path.len() + self.query.len() + headers
+    }
+
     /// A body that is JSON; null: it is none.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -202,18 +208,19 @@ impl HttpServer {
         lock(&self.shared.seen).all()
     }
 
-    /// Tells how many requests there ever were, and the newest of them, as long as it is kept.
-    pub fn watch(&self) -> impl Fn() -> (u64, Vec<Request>) + Send + Sync + use<> {
+    /// A look at the requests from elsewhere: how many there ever were, and at most `limit` of those
+    /// before number `before`, the newest first, as far as they are kept.
+    pub fn watch(&self) -> impl Fn(u64, usize) -> (u64, Vec<Request>) + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
-        move || {
+        move |before, limit| {
             let seen = lock(&shared.seen);
-            (seen.count, seen.all())
+            (seen.count(), seen.before(before, limit))
         }
     }
 
     /// How many there were.
     pub fn count(&self) -> u64 {
-        lock(&self.shared.seen).count
+        lock(&self.shared.seen).count()
     }
 
     /// Cuts all connections; nobody listens when this returns.
@@ -256,7 +263,8 @@ async fn answer(request: hyper::Request<Incoming>, shared: Arc<Shared>) -> io::R
         at_ms: clock::unix_ms(),
     };
     let reply = shared.reply(&request);
-    lock(&shared.seen).push(request);
+    let bytes = request.bytes();
+    lock(&shared.seen).push(request, bytes);
     tokio::time::sleep(reply.delay).await;
     let Reply { status, mut headers, body, end, .. } = reply;
     let body = match end {

@@ -17,8 +17,8 @@ use tokio_rustls::rustls::ServerConfig;
 use super::port::Port;
 use super::{Kept, lock};
 
-/// Most different Message-IDs that are counted.
-const MESSAGE_IDS_MAX: usize = 500_000;
+/// Most different Message-IDs that are counted, and as many more as twice the messages that are kept.
+const MESSAGE_IDS_MAX: usize = 20_000;
 
 /// How it listens.
 #[derive(Debug, Clone)]
@@ -156,6 +156,7 @@ struct Shared {
 struct Seen {
     mails: Kept<Mail>,
     times: HashMap<String, u64>,
+    times_max: usize,
     counts: Counts,
     begun: u64,
 }
@@ -170,8 +171,13 @@ impl MailServer {
     /// Listens (port 0: any that is free) and takes everything. The newest `keep_max` messages are kept.
     pub async fn start(address: SocketAddr, tls: Tls, keep_max: usize) -> io::Result<Self> {
         let decide: Decide = Arc::new(|_| Behaviour::Accept);
-        let seen =
-            Seen { mails: Kept::new(keep_max), times: HashMap::new(), counts: Counts::default(), begun: 0 };
+        let seen = Seen {
+            mails: Kept::new(keep_max),
+            times: HashMap::new(),
+            times_max: keep_max.saturating_mul(2).saturating_add(MESSAGE_IDS_MAX),
+            counts: Counts::default(),
+            begun: 0,
+        };
         let shared = Arc::new(Shared { tls, decide: Mutex::new(decide), seen: Mutex::new(seen) });
         let port = open(address, &shared).await?;
         Ok(Self { shared, port })
@@ -197,12 +203,13 @@ impl MailServer {
         lock(&self.shared.seen).mails.all()
     }
 
-    /// Tells how many messages there ever were, and the newest of them, as long as it is kept.
-    pub fn watch(&self) -> impl Fn() -> (u64, Vec<Mail>) + Send + Sync + use<> {
+    /// A look at the messages from elsewhere: how many there ever were, and at most `limit` of those
+    /// before number `before`, the newest first, as far as they are kept.
+    pub fn watch(&self) -> impl Fn(u64, usize) -> (u64, Vec<Mail>) + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
-        move || {
+        move |before, limit| {
             let seen = lock(&shared.seen);
-            (seen.mails.count, seen.mails.all())
+            (seen.mails.count(), seen.mails.before(before, limit))
         }
     }
 
@@ -261,11 +268,12 @@ impl Shared {
             seen.counts.unanswered += 1;
         }
         match &mail.message_id {
-            Some(id) if seen.times.len() < MESSAGE_IDS_MAX || seen.times.contains_key(id) => {
+            Some(id) if seen.times.len() < seen.times_max || seen.times.contains_key(id) => {
                 *seen.times.entry(id.clone()).or_default() += 1;
             }
             _ => seen.counts.without_id += 1,
         }
-        seen.mails.push(mail);
+        let bytes = mail.raw.len();
+        seen.mails.push(mail, bytes);
     }
 }
