@@ -5,8 +5,8 @@
 //! locks; [`operator`]: who commands them; [`feed`]: their
 //! records without them. [`sink`]: what shows mails and SMS. [`stack`]: all of
 //! it, started and stopped; [`site`]: all of it, wherever it runs; [`demo`]: all of it, told;
-//! [`bench`]: measured. [`process`]: everything that runs outside this
-//! process.
+//! [`bench`]: measured. [`containers`]: what those need before a start. [`process`]: everything that
+//! runs outside this process.
 
 pub mod kafka;
 pub mod process;
@@ -25,6 +25,7 @@ pub mod site;
 pub mod stack;
 
 pub mod bench;
+pub mod containers;
 pub mod demo;
 
 pub mod arguments;

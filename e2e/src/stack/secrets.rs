@@ -44,15 +44,19 @@ impl Secrets {
         })
     }
 
-    /// Writes the broker's credentials file.
-    pub fn write_credentials(&self, path: &Path) -> anyhow::Result<()> {
+    /// The broker's credentials file.
+    pub fn credentials(&self) -> String {
         let hash = |secret: &str| SecretHash::of(secret.as_bytes());
-        let text = format!(
+        format!(
             "user {OPERATOR} {} operator\nuser {ADMINISTRATOR} {} administrator\n",
             hash(&self.operator),
             hash(&self.administrator)
-        );
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+        )
+    }
+
+    /// Writes it.
+    pub fn write_credentials(&self, path: &Path) -> anyhow::Result<()> {
+        std::fs::write(path, self.credentials()).with_context(|| format!("write {}", path.display()))
     }
 
     /// How a lock logs in.
