@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test check bench fuzz bench-history bench-watch bench-notify
+.PHONY: help demo test compose-test check bench fuzz bench-history bench-watch bench-notify
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -10,6 +10,9 @@ demo: ## Kafka, the broker and a few locks on this machine, told step by step; n
 
 test: ## every test, the end-to-end tests on Apache Kafka where Java 17 and Maven are found
 	@scripts/test.sh
+
+compose-test: ## the containers: built, started, tried through their ports, each restarted, taken down
+	@scripts/compose-test.sh
 
 check: ## format, lints, documentation, import directions, licences and advisories
 	@scripts/check.sh

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 mod bench;
+mod compose;
+mod dashboard;
 mod imports;
 mod kafka;
 mod sender;
