@@ -186,7 +186,7 @@ look_for_secrets() {
     [[ -n ${!name:-} ]] || fail "secrets environment does not say $name"
     ! grep -qF -- "${!name}" <<<"$shown" || fail "docker inspect shows $name"
   done
-  ! grep -q POSTGRES_PASSWORD= <<<"$shown" || fail "docker inspect shows the password of Postgres"
+  ! grep -qF '"POSTGRES_PASSWORD=' <<<"$shown" || fail "docker inspect shows the password of Postgres"
 }
 
 timed() { # what, command …
