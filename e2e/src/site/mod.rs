@@ -1,5 +1,9 @@
 //! A running system, wherever it runs: in processes of our own, or in containers behind published
-//! ports. What tests, the demo and the tools ask, they ask here.
+//! ports. What tests, the demo and the tools ask, they ask here: [`ask`] has the questions, [`events`]
+//! what comes by itself.
+
+pub mod ask;
+pub mod events;
 
 use std::net::SocketAddr;
 

@@ -34,6 +34,8 @@ pub struct Wishes<'a> {
 }
 
 const HTTP: &str = "http.address";
+/// Three services that open their connections at once on a busy machine are slow, not broken.
+const PATIENT: (&str, &str) = ("postgres.connect_timeout_ms", "30000");
 const BROKER_PORTS: [(&str, u16); 3] = [("listen.tcp", 1883), ("listen.ws", 8083), (HTTP, 18083)];
 
 impl Wishes<'_> {
@@ -86,13 +88,13 @@ impl Whole {
         let postgres = Postgres::start().await?;
         let broker = wishes.at(&BROKER_PORTS, wishes.broker);
         let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
-        let settings = wishes.at(&[(HTTP, 8101)], wishes.auditor);
+        let settings = wishes.at(&[(HTTP, 8101)], &[&[PATIENT], wishes.auditor].concat());
         let (kafka, secrets) = (&stack.kafka, &stack.secrets);
         let mut audit = Audit::prepare(postgres.clone(), kafka, secrets, &borrowed(&settings)).await?;
-        let settings = wishes.at(&[(HTTP, 8102)], wishes.monitor);
+        let settings = wishes.at(&[(HTTP, 8102)], &[&[PATIENT], wishes.monitor].concat());
         let mut monitor =
             Monitor::prepare(postgres.clone(), kafka, wishes.rules, &borrowed(&settings)).await?;
-        let settings = wishes.at(&[(HTTP, 8103)], &[&NO_LIMITS, wishes.notifier].concat());
+        let settings = wishes.at(&[(HTTP, 8103)], &[&[PATIENT], &NO_LIMITS[..], wishes.notifier].concat());
         let mut notifier =
             Notifier::prepare(postgres.clone(), kafka, wishes.users, &borrowed(&settings)).await?;
         for service in [&mut *audit, &mut *monitor, &mut *notifier] {
