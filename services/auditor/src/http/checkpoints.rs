@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::{Query, State as Extract};
 use jiff::Timestamp;
 use latchline_shared::hex;
+use latchline_shared::kit::api::openapi;
 use latchline_shared::kit::api::params::Params;
-use latchline_shared::kit::api::{openapi, read_only};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -95,8 +95,8 @@ impl State {
         let select = "select id, chain_id, size, chain_hash, detail_hash, note, signed_at, published_to \
              from auditor.checkpoint where id < $1 and ($2::bigint is null or chain_id = $2) \
              order by id desc limit $3";
-        let mut client = self.api.pool.get().await?;
-        let transaction = read_only(&mut client, self.api.limits.query_timeout).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let rows = transaction
             .query_typed(select, &[(&after, Type::INT8), (&chain, Type::INT8), (&limit, Type::INT8)])
             .await?;

@@ -1,15 +1,14 @@
 //! `GET /v1/audit/events` and `GET /v1/audit/locks/{id}/timeline`: events in pages.
 
 use axum::extract::{Path, Query, State as Extract};
-use axum::http::header::LINK;
-use axum::http::{HeaderValue, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::Uri;
+use axum::response::Response;
 use jiff::Timestamp;
+use latchline_shared::kit::api;
+use latchline_shared::kit::api::page::Place;
 use latchline_shared::kit::api::params::{self, Params};
-use latchline_shared::kit::api::read_only;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,11 +20,6 @@ use crate::query::cursor::Cursor;
 use crate::query::filter::{Filter, Order};
 use crate::query::page::{self, Page};
 use crate::query::view::{self, EventView, Raw};
-
-/// Events of a page, if no other number is asked for.
-const LIMIT_DEFAULT: i64 = 100;
-/// Most events of a page.
-const LIMIT_MAX: i64 = 1000;
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -78,12 +72,6 @@ pub(super) async fn timeline(
     list(&state, &caller, "timeline", Some(id), params, &Place { uri, pairs }).await
 }
 
-/// Where the request went, to make the link to the next page.
-struct Place {
-    uri: Uri,
-    pairs: Vec<(String, String)>,
-}
-
 async fn list(
     state: &State,
     caller: &Caller,
@@ -94,7 +82,7 @@ async fn list(
 ) -> Result<Response, Problem> {
     let orders = [Order::Descending, Order::Ascending, Order::Ingest];
     let filter = Filter { client_id, ..Filter::take(&mut params, &orders) };
-    let limit = params.number("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT);
+    let limit = api::page::limit(&mut params);
     let raw = if params.flag("raw") { Raw::Included } else { Raw::Omitted };
     let after =
         params.parsed("after", |text| Cursor::decode(text, &filter).map_err(|error| error.to_string()));
@@ -113,38 +101,19 @@ async fn list(
     };
     let read = Read { caller, operation, client_id, query };
     let read_seq = state.record(&read, after.map(|cursor| cursor.read_seq)).await?;
-    let request = page::Request {
-        filter: &filter,
-        since,
-        after: after.map(|cursor| cursor.key),
-        limit: limit as usize,
-    };
+    let request = page::Request { filter: &filter, since, after: after.map(|cursor| cursor.key), limit };
     let page = state.page(&request).await?;
     let since_ms = since.map(Timestamp::as_millisecond);
     let next = page.next.map(|key| Cursor { since_ms, read_seq, key }.encode(&filter));
-    let link = next.as_deref().map(|next| place.link(next));
     let events = page.rows.into_iter().map(|row| view::event(row, raw)).collect();
-    let mut response = axum::Json(Events { events, next }).into_response();
-    if let Some(link) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
-        response.headers_mut().insert(LINK, link);
-    }
-    Ok(response)
+    Ok(place.answer(Events { events, next: next.clone() }, next.as_deref()))
 }
 
 impl State {
     /// Reads a page, within the time of a query.
     pub(super) async fn page(&self, request: &page::Request<'_>) -> Result<Page, Failure> {
-        let mut client = self.api.pool.get().await?;
-        let transaction = read_only(&mut client, self.api.limits.query_timeout).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         Ok(page::read(&transaction, request).await?)
-    }
-}
-
-impl Place {
-    fn link(&self, next: &str) -> String {
-        let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-        let same = self.pairs.iter().filter(|(name, _)| name != "after");
-        let same: String = same.map(|(name, value)| format!("{}={}&", encode(name), encode(value))).collect();
-        format!("<{}?{same}after={next}>; rel=\"next\"", self.uri.path())
     }
 }

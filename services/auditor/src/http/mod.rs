@@ -31,6 +31,7 @@ use axum::Router;
 use axum::routing::get;
 use deadpool_postgres::Pool;
 use latchline_shared::kit::api;
+use latchline_shared::kit::api::tables::Tables;
 use latchline_shared::kit::config::{Validate, value};
 use latchline_shared::kit::http::tokens::{Tokens, protect};
 use serde::Deserialize;
@@ -100,6 +101,7 @@ impl Validate for Limits {
 /// What the handlers share.
 struct State {
     api: Api,
+    tables: Tables,
     exports: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     verifications: Arc<Semaphore>,
@@ -111,6 +113,7 @@ type Shared = axum::extract::State<Arc<State>>;
 pub fn routes(api: Api) -> Router {
     let tokens = Arc::clone(&api.tokens);
     let state = Arc::new(State {
+        tables: Tables { pool: api.pool.clone(), query_timeout: api.limits.query_timeout },
         exports: Arc::new(Semaphore::new(api.limits.exports_max)),
         streams: Arc::new(Semaphore::new(api.limits.streams_max)),
         verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),

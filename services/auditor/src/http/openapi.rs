@@ -2,6 +2,7 @@
 //! and the parameters that several routes take.
 
 use latchline_shared::kit::api::openapi::{Common, flag, limit, text, time, word};
+use latchline_shared::kit::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::{IntoParams, OpenApi as _};
@@ -94,6 +95,6 @@ impl IntoParams for Cursor {
 
 impl IntoParams for PageParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![limit("Events of a page", 100, 1000), flag("raw", "Include the raw records")]
+        vec![limit("Events of a page", LIMIT_DEFAULT, LIMIT_MAX), flag("raw", "Include the raw records")]
     }
 }

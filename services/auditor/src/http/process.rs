@@ -7,7 +7,6 @@ use axum::extract::{Path, Query, State as Extract};
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use latchline_shared::kit::api::params::{self, Params};
-use latchline_shared::kit::api::read_only;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::Serialize;
@@ -103,8 +102,8 @@ pub(super) async fn process(
 
 impl State {
     async fn process(&self, filter: &Filter, process_id: &str) -> Result<(Vec<Process>, Page), Failure> {
-        let mut client = self.api.pool.get().await?;
-        let transaction = read_only(&mut client, self.api.limits.query_timeout).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let known = known(&transaction, process_id, filter.client_id.as_deref()).await?;
         let request = page::Request { filter, since: None, after: None, limit: EVENTS_MAX };
         Ok((known, page::read(&transaction, &request).await?))

@@ -33,7 +33,7 @@ impl State {
     /// Writes the read down, unless it goes on with the one at `continues`. Returns its number in
     /// the system chain.
     pub(super) async fn record(&self, read: &Read<'_>, continues: Option<i64>) -> Result<i64, Failure> {
-        let mut client = self.api.pool.get().await?;
+        let mut client = self.tables.client().await?;
         if let Some(seq) = continues
             && self.is_on_record(&client, read, seq).await?
         {

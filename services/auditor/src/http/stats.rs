@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Query, State as Extract};
 use jiff::{SignedDuration, Timestamp};
+use latchline_shared::kit::api::openapi;
 use latchline_shared::kit::api::params::{Params, bad};
-use latchline_shared::kit::api::{openapi, read_only};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use tokio_postgres::types::Type;
@@ -130,8 +130,8 @@ impl State {
              from {from} where occurred_at >= $2 and occurred_at < $3 and {value} <> '' \
              group by 1, 2 order by 1, 2"
         );
-        let mut client = self.api.pool.get().await?;
-        let transaction = read_only(&mut client, self.api.limits.query_timeout).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let rows = transaction
             .query_typed(
                 &select,

@@ -116,7 +116,7 @@ impl Feed for History {
 
 impl State {
     async fn horizon(&self) -> Result<i64, Failure> {
-        let client = self.api.pool.get().await?;
+        let client = self.tables.client().await?;
         Ok(page::horizon(&**client).await?)
     }
 }

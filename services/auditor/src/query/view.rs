@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use latchline_shared::hex;
+use latchline_shared::kit::api::view::given;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -179,10 +180,6 @@ pub fn event(row: Row, raw: Raw) -> EventView {
 pub fn time_ms(unix_ms: i64) -> String {
     let nearest = if unix_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
     format!("{:.3}", Timestamp::from_millisecond(unix_ms).unwrap_or(nearest))
-}
-
-fn given(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

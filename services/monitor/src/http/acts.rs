@@ -9,14 +9,14 @@ use axum::http::header::CONTENT_TYPE;
 use jiff::{SignedDuration, Timestamp};
 use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::failure::Failure;
-use latchline_shared::kit::api::params::bad;
+use latchline_shared::kit::api::params::{bad, not_found, uuid};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use super::{Shared, State, id, not_found, now_ms};
+use super::{Shared, State, now_ms};
 use crate::alarm::act::{ActError, act};
 use crate::alarm::lifecycle::Act;
 use crate::query::alarms;
@@ -198,9 +198,9 @@ pub(super) fn check_comment(comment: &str) -> Result<(), Problem> {
 impl State {
     async fn act(&self, caller: &Caller, alarm_id: &str, what: Act, comment: Option<String>) -> Answer {
         comment.as_deref().map_or(Ok(()), check_comment)?;
-        let alarm_id = id(alarm_id, "alarm")?;
-        let mut client = self.client().await?;
-        let transaction = self.writing(&mut client).await?;
+        let alarm_id = uuid(alarm_id, "alarm")?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.writing(&mut client).await?;
         let (context, comment) = (&self.api.context, comment.as_deref());
         let acted = act(&transaction, context, alarm_id, what, &caller.name, comment, now_ms()).await;
         acted.map_err(problem)?;

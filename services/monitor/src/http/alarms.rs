@@ -7,13 +7,13 @@ use latchline_shared::alarm::State as AlarmState;
 use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::page::{self, LIMIT_MAX, Place};
-use latchline_shared::kit::api::params::Params;
+use latchline_shared::kit::api::params::{Params, not_found, uuid};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::{AlarmParameters, ChangeParameters};
-use super::{Pairs, Shared, State, id, not_found};
+use super::{Pairs, Shared, State};
 use crate::query::alarms::{self, Filter};
 use crate::query::changes::{self, ChangeView};
 use crate::query::locks::{self, Pending};
@@ -82,14 +82,14 @@ pub(super) async fn show(
     let limit = params.number("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_MAX) as usize;
     let after = params.number("after", 0..=i64::from(i32::MAX)).unwrap_or_default();
     params.finish()?;
-    let alarm_id = id(&alarm_id, "alarm")?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let alarm_id = uuid(&alarm_id, "alarm")?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let alarm = alarms::one(&transaction, alarm_id).await.map_err(Failure::from)?;
     let alarm = alarm.ok_or_else(|| not_found("alarm"))?;
     let after = i32::try_from(after).unwrap_or(i32::MAX);
     let page = changes::of_alarm(&transaction, alarm_id, after, limit).await.map_err(Failure::from)?;
-    let next = page.rows.last().filter(|_| page.has_more).map(|last| last.no);
+    let next = page.end().map(|last| last.no);
     let link = next.map(|next| next.to_string());
     Ok(Place { uri, pairs }.answer(AlarmHistory { alarm, changes: page.rows, next }, link.as_deref()))
 }
@@ -102,11 +102,10 @@ impl State {
         limit: usize,
         question: &str,
     ) -> Result<Alarms, Failure> {
-        let mut client = self.client().await?;
-        let transaction = self.reading(&mut client).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let page = alarms::read(&transaction, filter, after, limit).await?;
-        let last = page.rows.last().filter(|_| page.has_more);
-        let next = last.map(|(key, _)| cursor::encode(question, key));
+        let next = page.end().map(|(key, _)| cursor::encode(question, key));
         Ok(Alarms { alarms: page.rows.into_iter().map(|(_, alarm)| alarm).collect(), pending: None, next })
     }
 
@@ -117,11 +116,10 @@ impl State {
         limit: usize,
         question: &str,
     ) -> Result<Alarms, Failure> {
-        let mut client = self.client().await?;
-        let transaction = self.reading(&mut client).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let page = locks::pending(&transaction, filter.client_id.as_deref(), after.as_ref(), limit).await?;
-        let last = page.rows.last().filter(|_| page.has_more);
-        let next = last.and_then(|lock| Some(cursor::encode(question, &lock.pending_key()?)));
+        let next = page.end().and_then(|lock| Some(cursor::encode(question, &lock.pending_key()?)));
         let rules = self.api.rules.current();
         let pending = page.rows.iter().flat_map(|lock| lock.pending(&rules)).collect();
         Ok(Alarms { alarms: Vec::new(), pending: Some(pending), next })

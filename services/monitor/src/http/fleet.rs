@@ -13,7 +13,7 @@ use crate::query::fleet::{self, FleetView};
 #[utoipa::path(get, path = "/v1/fleet", tag = "locks", responses((status = 200, body = FleetView)))]
 pub(super) async fn show(Extract(state): Shared, Query(pairs): Pairs) -> Result<Json<FleetView>, Problem> {
     Params::new(pairs).finish()?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     Ok(Json(fleet::read(&transaction).await.map_err(Failure::from)?))
 }

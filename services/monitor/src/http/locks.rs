@@ -8,17 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::page::{self, Place};
-use latchline_shared::kit::api::params::{self, Params, bad};
+use latchline_shared::kit::api::params::{self, Params, bad, not_found};
+use latchline_shared::kit::api::view;
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::{BatteryParameters, LockParameters};
-use super::{Pairs, Shared, not_found};
+use super::{Pairs, Shared};
 use crate::query::alarms;
 use crate::query::battery::{self, BatteryHour};
 use crate::query::locks::{self, Filter, LockView, Pending};
-use crate::query::view::{self, AlarmView};
+use crate::query::view::AlarmView;
 
 /// The longest time of a battery's history.
 const BATTERY_MAX: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -48,8 +49,8 @@ pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) 
     let question = filter.to_string();
     let after = page::after(&mut params, &question);
     params.finish()?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let page = locks::read(&transaction, &filter, after.as_ref(), limit).await;
     let (locks, next) = page.map_err(Failure::from)?;
     let next = next.map(|next| cursor::encode(&question, &next));
@@ -78,8 +79,8 @@ pub(super) async fn show(
 ) -> Result<Json<OneLock>, Problem> {
     Params::new(pairs).finish()?;
     let client_id = params::id("id", client_id)?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let lock = locks::one(&transaction, &client_id).await.map_err(Failure::from)?;
     let lock = lock.ok_or_else(|| not_found("lock"))?;
     let alarms = alarms::open_of(&transaction, &client_id).await.map_err(Failure::from)?;
@@ -131,8 +132,8 @@ pub(super) async fn battery(
     if length <= SignedDuration::ZERO || length > BATTERY_MAX {
         return Err(bad("from: must be before to, at most 90 days"));
     }
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let lock = locks::one(&transaction, &client_id).await.map_err(Failure::from)?;
     let lock = lock.ok_or_else(|| not_found("lock"))?.view;
     let hours = battery::read(&transaction, &client_id, from, to).await.map_err(Failure::from)?;

@@ -26,20 +26,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::Pool;
 use jiff::Timestamp;
-use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::tables::Tables;
 use latchline_shared::kit::api::{self, harden};
 use latchline_shared::kit::config::{Validate, value};
-use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::{Tokens, protect};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
-use tokio_postgres::Transaction;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::alarm::Context;
 use crate::rule::live::LiveRules;
@@ -99,6 +95,7 @@ impl Validate for Limits {
 /// What the handlers share.
 struct State {
     api: Api,
+    tables: Tables,
     streams: Arc<Semaphore>,
 }
 
@@ -107,7 +104,9 @@ type Shared = axum::extract::State<Arc<State>>;
 /// All routes.
 pub fn routes(api: Api) -> Router {
     let tokens = Arc::clone(&api.tokens);
-    let state = Arc::new(State { streams: Arc::new(Semaphore::new(api.limits.streams_max)), api });
+    let tables = Tables { pool: api.pool.clone(), query_timeout: api.limits.query_timeout };
+    let streams = Arc::new(Semaphore::new(api.limits.streams_max));
+    let state = Arc::new(State { api, tables, streams });
     let read = Router::new()
         .route("/v1/alarms", get(alarms::list))
         .route("/v1/alarms/stream", get(stream::stream))
@@ -134,37 +133,6 @@ pub fn routes(api: Api) -> Router {
         .with_state(state)
         .merge(api::openapi::routes("monitor", openapi::description()));
     harden(routes)
-}
-
-impl State {
-    /// A connection of the API's pool.
-    async fn client(&self) -> Result<Client, Failure> {
-        Ok(self.api.pool.get().await?)
-    }
-
-    /// Opens a transaction that only reads, each of whose queries ends in time.
-    async fn reading<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Failure> {
-        api::read_only(client, self.api.limits.query_timeout).await
-    }
-
-    /// Opens a transaction that writes, each of whose queries ends in time.
-    async fn writing<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Failure> {
-        let client: &mut tokio_postgres::Client = client;
-        let transaction = client.transaction().await?;
-        let timeout_ms = self.api.limits.query_timeout.as_millis();
-        transaction.batch_execute(&format!("set local statement_timeout = {timeout_ms}")).await?;
-        Ok(transaction)
-    }
-}
-
-/// An id of ours out of a path; what is none is of nothing.
-fn id(text: &str, what: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(text).map_err(|_| not_found(what))
-}
-
-/// 404 with what is not there.
-fn not_found(what: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
 }
 
 fn now_ms() -> i64 {

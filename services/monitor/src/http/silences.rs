@@ -9,7 +9,7 @@ use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::page::{self, Place};
-use latchline_shared::kit::api::params::{Params, bad};
+use latchline_shared::kit::api::params::{Params, bad, not_found, uuid};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use super::acts::{after_ms, check_comment, time_ms};
 use super::openapi::SilenceParameters;
-use super::{Pairs, Shared, id, not_found, now_ms};
+use super::{Pairs, Shared, now_ms};
 use crate::alarm::silence::{self, Matcher, Name, Refused, Silence};
 use crate::query::alarms::FLAG;
 use crate::query::silences::{self, SilenceView};
@@ -45,12 +45,11 @@ pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) 
     let question = format!("silences {is_expired:?}");
     let after = page::after(&mut params, &question);
     params.finish()?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let page = silences::read(&transaction, is_expired, after, Timestamp::now(), limit).await;
     let page = page.map_err(Failure::from)?;
-    let last = page.rows.last().filter(|_| page.has_more);
-    let next = last.map(|(key, _)| cursor::encode(&question, key));
+    let next = page.end().map(|(key, _)| cursor::encode(&question, key));
     let silences = page.rows.into_iter().map(|(_, silence)| silence).collect();
     Ok(Place { uri, pairs }.answer(Silences { silences, next: next.clone() }, next.as_deref()))
 }
@@ -97,8 +96,8 @@ pub(super) async fn create(
     check_comment(&new.comment)?;
     let now_ms = now_ms();
     let silence = silence(new, &caller.name, now_ms)?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     silence::create(&transaction, &silence, now_ms).await.map_err(problem)?;
     let view = silences::one(&transaction, silence.id, Timestamp::now()).await.map_err(Failure::from)?;
     transaction.commit().await.map_err(Failure::from)?;
@@ -117,9 +116,9 @@ pub(super) async fn expire(
     caller: Caller,
     Path(silence_id): Path<String>,
 ) -> Result<Json<SilenceView>, Problem> {
-    let silence_id = id(&silence_id, "silence")?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let silence_id = uuid(&silence_id, "silence")?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     silence::expire(&transaction, silence_id, now_ms()).await.map_err(Failure::from)?;
     let view = silences::one(&transaction, silence_id, Timestamp::now()).await.map_err(Failure::from)?;
     transaction.commit().await.map_err(Failure::from)?;

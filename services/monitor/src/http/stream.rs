@@ -73,8 +73,8 @@ impl Feed for Changes {
     const NAME: &'static str = "change";
 
     async fn page(&self, after: Option<Key>) -> Result<Page<Key, ChangeView>, Failure> {
-        let mut client = self.state.client().await?;
-        let transaction = self.state.reading(&mut client).await?;
+        let mut client = self.state.tables.client().await?;
+        let transaction = self.state.tables.reading(&mut client).await?;
         let (events, next) = changes::as_written(&transaction, &self.filter, after, PAGE_ROWS).await?;
         Ok(Page { events, next })
     }
@@ -87,8 +87,8 @@ impl Feed for Changes {
 impl State {
     /// Where a stream begins that shows what is written from now on.
     async fn settled(&self) -> Result<Key, Failure> {
-        let mut client = self.client().await?;
-        let transaction = self.reading(&mut client).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         Ok(changes::now(&transaction).await?)
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use latchline_shared::alarm::{AlarmType, Severity, State};
 use latchline_shared::kit::api::cursor::{Id, Time};
+use latchline_shared::kit::api::page::{self, Page};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use tokio_postgres::types::Type;
@@ -12,7 +13,6 @@ use tokio_postgres::{Error, GenericClient};
 use uuid::Uuid;
 
 use super::view::{self, ALARM_COLUMNS, AlarmView};
-use super::{Page, page};
 
 /// Which alarms, and in which order. What is `None` does not matter.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -106,7 +106,7 @@ pub async fn read(
         let key = (Time(row.try_get("raised_at")?), Id(row.try_get("id")?));
         Ok((key, view::alarm(row)?))
     };
-    page(client, statement(filter, after), limit, keyed).await
+    page::read(client, statement(filter, after), limit, keyed).await
 }
 
 /// One alarm.

@@ -3,12 +3,11 @@
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use latchline_shared::kit::api::view;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient};
 use utoipa::ToSchema;
-
-use super::view;
 
 /// How a battery was in one hour.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]

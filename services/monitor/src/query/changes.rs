@@ -3,9 +3,11 @@
 //! As written means by transaction and number, and only what no later row can come before: whoever
 //! asks on from the last key sees each change once, whenever it was committed.
 
+use latchline_shared::kit::api::view;
 use std::fmt;
 
 use latchline_shared::alarm::{AlarmType, Severity};
+use latchline_shared::kit::api::page::{self, Page};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::de::Error as _;
@@ -17,7 +19,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::alarms::words;
-use super::{Page, page, view};
 use crate::alarm::id;
 
 const COLUMNS: &str = "event.alarm_id, event.no, alarm.client_id, alarm.type, event.severity, \
@@ -132,7 +133,7 @@ pub async fn of_alarm(
     let alarm_id = statement.bind(alarm_id, Type::UUID);
     let after = statement.bind(after, Type::INT4);
     statement.push(&format!(" where event.alarm_id = {alarm_id} and event.no > {after} order by event.no"));
-    page(client, statement, limit, of_row).await
+    page::read(client, statement, limit, of_row).await
 }
 
 /// What was written behind a place, and how far was looked.
@@ -148,7 +149,7 @@ pub async fn as_written(
     let until = last_looked_at(client, after, horizon).await?;
     let statement = statement(filter, after, until, horizon);
     let keyed = |row: &Row| Ok((Key { xid: row.try_get(16)?, seq: row.try_get(17)? }, of_row(row)?));
-    let found = page(client, statement, limit, keyed).await?;
+    let found = page::read(client, statement, limit, keyed).await?;
     let next = if found.has_more {
         found.rows.last().map(|(key, _)| *key)
     } else {

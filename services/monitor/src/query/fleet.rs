@@ -1,11 +1,10 @@
 //! What the lanes say of all locks together.
 
 use jiff::Timestamp;
+use latchline_shared::kit::api::view;
 use serde::Serialize;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
-
-use super::view;
 
 /// Most lanes that are listed; the sums are of all of them.
 const LANES_MAX: usize = 10_000;

@@ -1,10 +1,12 @@
 //! The present state of locks, and what their rules wait for.
 
+use latchline_shared::kit::api::view;
 use std::fmt;
 
 use jiff::Timestamp;
 use latchline_shared::alarm::{Severity, State};
 use latchline_shared::kit::api::cursor::{Text, Time};
+use latchline_shared::kit::api::page::{self, Page};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use latchline_shared::lock_state::LockState;
@@ -15,8 +17,6 @@ use tracing::error;
 use utoipa::ToSchema;
 
 use super::alarms::{FLAG, words};
-use super::view;
-use super::{Page, page};
 use crate::lock::Lock;
 use crate::lock::memory::Memory;
 use crate::rule::load::Rules;
@@ -117,7 +117,7 @@ pub async fn read(
     limit: usize,
 ) -> Result<(Vec<LockView>, Option<Text>), Error> {
     let scanned = scanned(filter, after);
-    let found = page(client, statement(filter, after), limit, of_row).await?;
+    let found = page::read(client, statement(filter, after), limit, of_row).await?;
     let next = if found.has_more {
         found.rows.last().map(|last| Text(last.client_id.clone()))
     } else if filter.is_sparse() {
@@ -245,7 +245,7 @@ pub async fn pending(
     after: Option<&PendingKey>,
     limit: usize,
 ) -> Result<Page<Known>, Error> {
-    page(client, pending_statement(client_id, after), limit, known).await
+    page::read(client, pending_statement(client_id, after), limit, known).await
 }
 
 /// The statement of [`pending`], without its limit.

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use latchline_shared::kit::api::cursor::{Id, Time};
+use latchline_shared::kit::api::page::{self, Page};
+use latchline_shared::kit::api::view;
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::Serialize;
 use serde_json::Value;
@@ -9,9 +11,6 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-use super::view;
-use super::{Page, page};
 
 const COLUMNS: &str = "id, matchers, starts_at, ends_at, created_by, comment, created_at";
 
@@ -68,7 +67,7 @@ pub async fn read(
         let key = (Time(row.try_get("ends_at")?), Id(row.try_get("id")?));
         Ok((key, of_row(row, now)?))
     };
-    page(client, statement, limit, keyed).await
+    page::read(client, statement, limit, keyed).await
 }
 
 /// One silence.

@@ -1,7 +1,7 @@
 //! Rows as JSON: ids are texts, times are RFC 3339 in UTC with milliseconds, words are those of
 //! `shared/src/alarm.rs`, what is not known is left out.
 
-use jiff::Timestamp;
+use latchline_shared::kit::api::view::{given, time};
 use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::{Error, Row};
@@ -92,26 +92,4 @@ pub fn alarm(row: &Row) -> Result<AlarmView, Error> {
         announced_at: row.try_get::<_, Option<_>>(16)?.map(time),
         no: row.try_get(17)?,
     })
-}
-
-/// RFC 3339 in UTC with milliseconds.
-pub fn time(time: Timestamp) -> String {
-    format!("{time:.3}")
-}
-
-/// What is not empty.
-pub fn given(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_milliseconds() {
-        let of = |unix_ms| time(Timestamp::from_millisecond(unix_ms).unwrap());
-        assert_eq!(of(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(of(1_574_751_635_845), "2019-11-26T07:00:35.845Z");
-    }
 }

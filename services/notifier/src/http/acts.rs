@@ -1,6 +1,7 @@
 //! `POST /v1/notifications/{id}/retry` and `/v1/notifications/test`: what people do about
 //! notifications. Each is one transaction that wakes delivery when it is committed.
 
+use latchline_shared::kit::api::params::{not_found, uuid};
 use std::time::Duration;
 
 use axum::Json;
@@ -19,7 +20,7 @@ use tracing::info;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Shared, State, conflict, id, not_found, too_many, user_id};
+use super::{Shared, State, conflict, too_many, user_id};
 use crate::directory::enqueue::enqueue;
 use crate::event::{EventType, Facts};
 use crate::query::view::NotificationView;
@@ -48,9 +49,9 @@ pub(super) async fn retry(
     caller: Caller,
     Path(notification): Path<String>,
 ) -> Result<Json<NotificationView>, Problem> {
-    let notification = id(&notification, "notification")?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let notification = uuid(&notification, "notification")?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let held = hold(&transaction, notification).await.map_err(Failure::from)?;
     let held = held.ok_or_else(|| not_found("notification"))?;
     held.refusal().map_or(Ok(()), |why| Err(conflict(why)))?;
@@ -153,7 +154,7 @@ pub(super) async fn test(
     JsonBody(new): JsonBody<NewTest>,
 ) -> Result<Response, Problem> {
     let user_id = user_id("body: user_id", new.user_id)?;
-    let contact = id(&new.contact_id, "contact")?;
+    let contact = uuid(&new.contact_id, "contact")?;
     let id = match state.send_test(&user_id, contact).await? {
         Ok(id) => id,
         Err(wait) => return Ok(too_many("the contact got too many messages lately", wait)),
@@ -165,8 +166,8 @@ pub(super) async fn test(
 impl State {
     /// Sends a test; or when the next may be sent.
     async fn send_test(&self, user_id: &str, contact_id: Uuid) -> Result<Result<Uuid, Duration>, Problem> {
-        let mut client = self.client().await?;
-        let transaction = self.writing(&mut client).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.writing(&mut client).await?;
         let contact = contacts::one(&transaction, user_id, contact_id).await.map_err(Failure::from)?;
         let contact = contact.ok_or_else(|| not_found("contact"))?;
         if contact.status != "active" {

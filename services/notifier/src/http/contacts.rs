@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::failure::Failure;
-use latchline_shared::kit::api::params::bad;
+use latchline_shared::kit::api::params::{bad, not_found, uuid};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::acts::Enqueued;
-use super::{Shared, State, conflict, id, not_found, too_many, user_id, wrong};
+use super::{Shared, State, conflict, too_many, user_id, wrong};
 use crate::directory::erase::Whose;
 use crate::directory::secret::Secret;
 use crate::directory::store::Refused;
@@ -38,8 +38,8 @@ pub(super) struct Contacts {
     responses((status = 200, body = Contacts), (status = 404, description = "there is no such user")))]
 pub(super) async fn list(Extract(state): Shared, Path(id): Path<String>) -> Result<Json<Contacts>, Problem> {
     let id = user_id("id", id)?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     users::one(&transaction, &id).await.map_err(Failure::from)?.ok_or_else(|| not_found("user"))?;
     let contacts = contacts::of_user(&transaction, &id).await.map_err(Failure::from)?;
     Ok(Json(Contacts { contacts }))
@@ -79,8 +79,8 @@ pub(super) async fn add(
     let mut problems = Vec::new();
     let contact = Contact::new(&id, &fields, "body: ", &mut problems).ok_or_else(|| wrong(&problems))?;
     let secret = (contact.channel() == Channel::Webhook).then(Secret::random).transpose()?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let contact_id = contact.id();
     let is_new = store::add_contact(&transaction, &contact, secret.as_ref()).await.map_err(refused)?;
     let sending = match is_new {
@@ -114,7 +114,7 @@ pub(super) async fn remove(
     Path((user, contact)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let user = user_id("id", user)?;
-    let contact = id(&contact, "contact")?;
+    let contact = uuid(&contact, "contact")?;
     state.contact(&user, contact).await?;
     let whose = Whose { user_id: &user, contact_id: Some(contact) };
     let was_there = state.take_out(whose).await?;
@@ -146,12 +146,12 @@ pub(super) async fn verify(
     JsonBody(Code { code }): JsonBody<Code>,
 ) -> Result<Response, Problem> {
     let user = user_id("id", user)?;
-    let contact = id(&contact, "contact")?;
+    let contact = uuid(&contact, "contact")?;
     if code.len() != 6 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad("body: code: must be six digits"));
     }
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let verdict = verification::verify(&transaction, &user, contact, &code).await.map_err(Failure::from)?;
     // A wrong code counts as well.
     super::commit(transaction).await?;
@@ -188,9 +188,9 @@ pub(super) async fn code(
     Path((user, contact)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let user = user_id("id", user)?;
-    let contact = id(&contact, "contact")?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let contact = uuid(&contact, "contact")?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let sending = verification::send(&transaction, &user, contact).await?;
     super::commit(transaction).await?;
     match sending {
@@ -217,8 +217,8 @@ fn refused(refused: Refused) -> Problem {
 impl State {
     /// One contact.
     async fn contact(&self, user: &str, contact: Uuid) -> Result<ContactView, Problem> {
-        let mut client = self.client().await?;
-        let transaction = self.reading(&mut client).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let view = contacts::one(&transaction, user, contact).await.map_err(Failure::from)?;
         view.ok_or_else(|| not_found("contact"))
     }

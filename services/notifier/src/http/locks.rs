@@ -8,7 +8,7 @@ use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::cursor::{self, Text};
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::page::{self, Place};
-use latchline_shared::kit::api::params::Params;
+use latchline_shared::kit::api::params::{Params, not_found};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::openapi::MemberParameters;
-use super::{Pairs, Shared, State, client_id, not_found, user_id, wrong};
+use super::{Pairs, Shared, State, client_id, user_id, wrong};
 use crate::directory::store::{self, Refused};
 use crate::directory::{Member, MemberFields};
 use crate::query::locks::{self, MemberView, Side};
@@ -44,8 +44,8 @@ pub(super) async fn of_user(
     Query(pairs): Pairs,
 ) -> Result<Response, Problem> {
     let id = user_id("id", id)?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     users::one(&transaction, &id).await.map_err(Failure::from)?.ok_or_else(|| not_found("user"))?;
     drop(transaction);
     drop(client);
@@ -88,8 +88,8 @@ pub(super) async fn put(
     let mut problems = Vec::new();
     let member = Member::new(&lock, &user, fields, "body: ", &mut problems);
     let member = member.ok_or_else(|| wrong(&problems))?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let is_new = store::put_member(&transaction, &member).await.map_err(|refused| match refused {
         Refused::Postgres(error) => Failure::from(error).into(),
         Refused::NoUser | Refused::TooManyContacts => not_found("user"),
@@ -115,8 +115,8 @@ pub(super) async fn remove(
     Path((lock, user)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (lock, user) = (client_id(lock)?, user_id("user_id", user)?);
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let was_there = store::remove_member(&transaction, &lock, &user).await.map_err(Failure::from)?;
     super::commit(transaction).await?;
     info!(actor = %caller.name, user, lock, was_there, "a lock has a user no more");
@@ -130,11 +130,10 @@ impl State {
         let question = format!("members {side:?}");
         let after = page::after(&mut params, &question);
         params.finish()?;
-        let mut client = self.client().await?;
-        let transaction = self.reading(&mut client).await?;
+        let mut client = self.tables.client().await?;
+        let transaction = self.tables.reading(&mut client).await?;
         let page = locks::read(&transaction, &side, after, limit).await.map_err(Failure::from)?;
-        let last = page.rows.last().filter(|_| page.has_more);
-        let next = last.map(|member| {
+        let next = page.end().map(|member| {
             let key = match side {
                 Side::User(_) => &member.client_id,
                 Side::Lock(_) => &member.user_id,

@@ -33,16 +33,16 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use deadpool_postgres::{Client, Pool};
+use deadpool_postgres::Pool;
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::params::bad;
+use latchline_shared::kit::api::tables::Tables;
 use latchline_shared::kit::api::{self, harden};
 use latchline_shared::kit::config::{Validate, value};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::{Tokens, protect};
 use serde::Deserialize;
 use tokio_postgres::Transaction;
-use uuid::Uuid;
 
 use crate::directory::check::{unfit_client_id, unfit_user_id};
 use crate::route::rate::Rate;
@@ -95,6 +95,7 @@ impl Validate for Limits {
 /// What the handlers share.
 struct State {
     api: Api,
+    tables: Tables,
 }
 
 type Shared = axum::extract::State<Arc<State>>;
@@ -102,7 +103,8 @@ type Shared = axum::extract::State<Arc<State>>;
 /// All routes for people. Reports of gateways come by routes of their own.
 pub fn routes(api: Api) -> Router {
     let tokens = Arc::clone(&api.tokens);
-    let state = Arc::new(State { api });
+    let tables = Tables { pool: api.pool.clone(), query_timeout: api.limits.query_timeout };
+    let state = Arc::new(State { api, tables });
     let read = Router::new()
         .route("/v1/notifications", get(notifications::list))
         .route("/v1/notifications/{id}", get(notifications::show))
@@ -131,35 +133,9 @@ pub fn routes(api: Api) -> Router {
     harden(routes)
 }
 
-impl State {
-    /// A connection of the API's pool.
-    async fn client(&self) -> Result<Client, Failure> {
-        Ok(self.api.pool.get().await?)
-    }
-
-    /// Opens a transaction that only reads, each of whose queries ends in time.
-    async fn reading<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Failure> {
-        api::read_only(client, self.api.limits.query_timeout).await
-    }
-
-    /// Opens a transaction that writes, each of whose queries ends in time.
-    async fn writing<'a>(&self, client: &'a mut Client) -> Result<Transaction<'a>, Failure> {
-        let client: &mut tokio_postgres::Client = client;
-        let transaction = client.transaction().await?;
-        let timeout_ms = self.api.limits.query_timeout.as_millis();
-        transaction.batch_execute(&format!("set local statement_timeout = {timeout_ms}")).await?;
-        Ok(transaction)
-    }
-}
-
 /// Writes what a transaction did.
 async fn commit(transaction: Transaction<'_>) -> Result<(), Failure> {
     Ok(transaction.commit().await?)
-}
-
-/// An id of ours out of a path; what is none is of nothing.
-fn id(text: &str, what: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(text).map_err(|_| not_found(what))
 }
 
 /// The id of a user out of a path.
@@ -175,11 +151,6 @@ fn client_id(text: String) -> Result<String, Problem> {
 /// 400 with all that is wrong with a body.
 fn wrong(problems: &[String]) -> Problem {
     bad(problems.join("; "))
-}
-
-/// 404 with what is not there.
-fn not_found(what: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
 }
 
 /// 409 with what stands in the way.

@@ -6,13 +6,13 @@ use axum::response::Response;
 use latchline_shared::kit::api::cursor;
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::page::{self, LIMIT_MAX, Place};
-use latchline_shared::kit::api::params::Params;
+use latchline_shared::kit::api::params::{Params, not_found, uuid};
 use latchline_shared::kit::http::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::{AttemptParameters, NotificationParameters};
-use super::{Pairs, Shared, id, not_found};
+use super::{Pairs, Shared};
 use crate::query::notifications::{self, Filter};
 use crate::query::view::{AttemptView, ContentView, NotificationView};
 
@@ -39,11 +39,10 @@ pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) 
     let question = filter.to_string();
     let after = page::after(&mut params, &question);
     params.finish()?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let page = notifications::read(&transaction, &filter, after, limit).await.map_err(Failure::from)?;
-    let last = page.rows.last().filter(|_| page.has_more);
-    let next = last.map(|(key, _)| cursor::encode(&question, key));
+    let next = page.end().map(|(key, _)| cursor::encode(&question, key));
     let notifications = page.rows.into_iter().map(|(_, notification)| notification).collect();
     Ok(Place { uri, pairs }.answer(Notifications { notifications, next: next.clone() }, next.as_deref()))
 }
@@ -77,15 +76,15 @@ pub(super) async fn show(
     let limit = params.number("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_MAX) as usize;
     let after = params.number("after", 0..=i64::from(i32::MAX)).unwrap_or_default();
     params.finish()?;
-    let notification = id(&notification, "notification")?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let notification = uuid(&notification, "notification")?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let found = notifications::one(&transaction, notification).await.map_err(Failure::from)?;
     let (view, content) = found.ok_or_else(|| not_found("notification"))?;
     let after = i32::try_from(after).unwrap_or(i32::MAX);
     let page = notifications::attempts(&transaction, notification, after, limit).await;
     let page = page.map_err(Failure::from)?;
-    let next = page.rows.last().filter(|_| page.has_more).map(|last| last.n);
+    let next = page.end().map(|last| last.n);
     let link = next.map(|next| next.to_string());
     let history = NotificationHistory { notification: view, content, attempts: page.rows, next };
     Ok(Place { uri, pairs }.answer(history, link.as_deref()))

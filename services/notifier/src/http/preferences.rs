@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::{Path, State as Extract};
 use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::failure::Failure;
+use latchline_shared::kit::api::params::not_found;
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{Shared, not_found, user_id, wrong};
+use super::{Shared, user_id, wrong};
 use crate::directory::{Preference, PreferenceFields, store};
 use crate::query::users;
 
@@ -33,8 +34,8 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Preferences>, Problem> {
     let id = user_id("id", id)?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     users::one(&transaction, &id).await.map_err(Failure::from)?.ok_or_else(|| not_found("user"))?;
     let preferences = users::preferences(&transaction, &id).await.map_err(Failure::from)?;
     Ok(Json(Preferences { preferences }))
@@ -53,8 +54,8 @@ pub(super) async fn put(
     let id = user_id("id", id)?;
     let mut problems = Vec::new();
     let list = Preference::list(preferences, "body: ", &mut problems).ok_or_else(|| wrong(&problems))?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     if !store::hold(&transaction, &id).await.map_err(Failure::from)? {
         return Err(not_found("user"));
     }

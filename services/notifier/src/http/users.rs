@@ -8,7 +8,7 @@ use latchline_shared::kit::api::body::JsonBody;
 use latchline_shared::kit::api::cursor::{self, Text};
 use latchline_shared::kit::api::failure::Failure;
 use latchline_shared::kit::api::page::{self, Place};
-use latchline_shared::kit::api::params::Params;
+use latchline_shared::kit::api::params::{Params, not_found};
 use latchline_shared::kit::http::problem::Problem;
 use latchline_shared::kit::http::tokens::Caller;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use super::openapi::UserParameters;
-use super::{Pairs, Shared, State, not_found, user_id, wrong};
+use super::{Pairs, Shared, State, user_id, wrong};
 use crate::directory::erase::{self, Whose};
 use crate::directory::{User, UserFields, store};
 use crate::query::users::{self, UserView};
@@ -42,11 +42,10 @@ pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) 
     let limit = page::limit(&mut params);
     let after = page::after(&mut params, QUESTION);
     params.finish()?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let page = users::read(&transaction, after, limit).await.map_err(Failure::from)?;
-    let last = page.rows.last().filter(|_| page.has_more);
-    let next = last.map(|user| cursor::encode(QUESTION, &Text(user.id.clone())));
+    let next = page.end().map(|user| cursor::encode(QUESTION, &Text(user.id.clone())));
     Ok(Place { uri, pairs }.answer(Users { users: page.rows, next: next.clone() }, next.as_deref()))
 }
 
@@ -56,8 +55,8 @@ pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) 
     responses((status = 200, body = UserView), (status = 404, description = "there is no such user")))]
 pub(super) async fn show(Extract(state): Shared, Path(id): Path<String>) -> Result<Json<UserView>, Problem> {
     let id = user_id("id", id)?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     let user = users::one(&transaction, &id).await.map_err(Failure::from)?;
     user.map(Json).ok_or_else(|| not_found("user"))
 }
@@ -79,8 +78,8 @@ pub(super) async fn put(
     let id = user_id("id", id)?;
     let mut problems = Vec::new();
     let user = User::new(&id, fields, "body: ", &mut problems).ok_or_else(|| wrong(&problems))?;
-    let mut client = state.client().await?;
-    let transaction = state.writing(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.writing(&mut client).await?;
     let is_new = store::put_user(&transaction, &user).await.map_err(Failure::from)?;
     let view = users::one(&transaction, &id).await.map_err(Failure::from)?;
     super::commit(transaction).await?;
@@ -103,8 +102,8 @@ pub(super) async fn remove(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = user_id("id", id)?;
-    let mut client = state.client().await?;
-    let transaction = state.reading(&mut client).await?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
     users::one(&transaction, &id).await.map_err(Failure::from)?.ok_or_else(|| not_found("user"))?;
     drop(transaction);
     drop(client);
@@ -121,10 +120,10 @@ impl State {
     /// ends as a deadlock: it is done again, once.
     pub(super) async fn take_out(&self, whose: Whose<'_>) -> Result<bool, Failure> {
         self.erase(whose).await?;
-        let mut client = self.client().await?;
+        let mut client = self.tables.client().await?;
         let mut is_first = true;
         loop {
-            let transaction = self.writing(&mut client).await?;
+            let transaction = self.tables.writing(&mut client).await?;
             match erase::all(transaction, whose).await {
                 Err(error) if is_first && error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
                     is_first = false;
@@ -137,9 +136,9 @@ impl State {
     /// Erases what was told, part by part, each of them done whatever becomes of the next: whoever asks
     /// again after a time-out goes on from there.
     async fn erase(&self, whose: Whose<'_>) -> Result<(), Failure> {
-        let mut client = self.client().await?;
+        let mut client = self.tables.client().await?;
         loop {
-            let transaction = self.writing(&mut client).await?;
+            let transaction = self.tables.writing(&mut client).await?;
             let is_done = erase::notifications(&transaction, whose).await?;
             super::commit(transaction).await?;
             if is_done {

@@ -1,12 +1,11 @@
 //! Contacts of a user; there are never many.
 
+use latchline_shared::kit::api::view;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-use super::view;
 
 const COLUMNS: &str = "id, channel, address, status, bounces, bounced_at, verified_at, created_at";
 

@@ -1,13 +1,13 @@
 //! Which locks a user has, and which users a lock.
 
 use latchline_shared::kit::api::cursor::Text;
+use latchline_shared::kit::api::page::{self, Page};
+use latchline_shared::kit::api::view;
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
-
-use super::{Page, page, view};
 
 /// A user of a lock.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +43,7 @@ pub async fn read(
     after: Option<Text>,
     limit: usize,
 ) -> Result<Page<MemberView>, Error> {
-    page(client, statement(side, after), limit, of_row).await
+    page::read(client, statement(side, after), limit, of_row).await
 }
 
 /// The statement of a page, without its limit.

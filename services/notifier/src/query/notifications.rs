@@ -1,9 +1,11 @@
 //! Notifications by filter, the newest first; one of them; its attempts.
 
+use latchline_shared::kit::api::view::time;
 use std::fmt;
 
 use jiff::Timestamp;
 use latchline_shared::kit::api::cursor::{Id, Time};
+use latchline_shared::kit::api::page::{self, Page};
 use latchline_shared::kit::api::params::Params;
 use latchline_shared::kit::postgres::statement::Statement;
 use tokio_postgres::types::Type;
@@ -11,7 +13,6 @@ use tokio_postgres::{Error, GenericClient, Row};
 use uuid::Uuid;
 
 use super::view::{self, AttemptView, ContentView, NOTIFICATION_COLUMNS, NotificationView};
-use super::{Page, page};
 use crate::event::{Channel, EventType, Severity};
 use crate::status::Status;
 
@@ -90,7 +91,7 @@ pub async fn read(
         let key = (Time(row.try_get("created_at")?), Id(row.try_get("id")?));
         Ok((key, view::notification(row)?))
     };
-    page(client, statement(filter, after), limit, keyed).await
+    page::read(client, statement(filter, after), limit, keyed).await
 }
 
 /// The statement of a page, without its limit.
@@ -164,12 +165,12 @@ pub async fn attempts(
         Ok(AttemptView {
             n: row.try_get(0)?,
             provider: row.try_get(1)?,
-            started_at: view::time(row.try_get(2)?),
+            started_at: time(row.try_get(2)?),
             ms: row.try_get(3)?,
             outcome: row.try_get(4)?,
             code: row.try_get(5)?,
             excerpt: row.try_get(6)?,
         })
     };
-    page(client, statement, limit, of_row).await
+    page::read(client, statement, limit, of_row).await
 }

@@ -2,13 +2,14 @@
 
 use jiff::civil::Time;
 use latchline_shared::kit::api::cursor::Text;
+use latchline_shared::kit::api::page::{self, Page};
+use latchline_shared::kit::api::view;
 use latchline_shared::kit::postgres::statement::Statement;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, GenericClient, Row};
 use utoipa::ToSchema;
 
-use super::{Page, page, view};
 use crate::directory::PreferenceFields;
 use crate::event::{Channel, Severity};
 
@@ -40,7 +41,7 @@ pub async fn read(
     after: Option<Text>,
     limit: usize,
 ) -> Result<Page<UserView>, Error> {
-    page(client, statement(after), limit, of_row).await
+    page::read(client, statement(after), limit, of_row).await
 }
 
 /// The statement of a page, without its limit.

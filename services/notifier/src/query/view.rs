@@ -4,6 +4,7 @@
 //! Invariant: an address is masked, and a code is not there.
 
 use jiff::Timestamp;
+use latchline_shared::kit::api::view::{given, time};
 use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::{Error, Row};
@@ -168,26 +169,9 @@ pub struct AttemptView {
     pub excerpt: Option<String>,
 }
 
-/// RFC 3339 in UTC with milliseconds.
-pub fn time(time: Timestamp) -> String {
-    format!("{time:.3}")
-}
-
-/// What is not empty.
-pub fn given(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_milliseconds() {
-        let of = |unix_ms| time(Timestamp::from_millisecond(unix_ms).unwrap());
-        assert_eq!(of(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(of(1_574_751_635_845), "2019-11-26T07:00:35.845Z");
-    }
 
     #[test]
     fn addresses_are_masked_or_not_there() {

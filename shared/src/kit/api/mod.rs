@@ -1,17 +1,20 @@
 //! What the HTTP API of a service is made of, beside the server and the tokens ([`super::http`]).
 //!
 //! A request's [`params`] and [`body`] are read strictly: what is misspelt, given twice or unknown
-//! is refused, never ignored. Every error is a problem; what Postgres says stays inside
-//! ([`failure`]). Long answers come in pages ([`page`], [`cursor`]). [`live`] is a stream of events, [`openapi`] the description that is generated,
-//! served and committed.
+//! is refused, never ignored. What they ask is read within a limit of time ([`tables`]); every error
+//! is a problem, and what Postgres says stays inside ([`failure`]). Rows go out in one form ([`view`])
+//! and long answers in pages ([`page`], [`cursor`]). [`live`] is a stream of events, [`openapi`] the
+//! description that is generated, served and committed.
 
 pub mod body;
 pub mod params;
 
+pub mod failure;
+pub mod tables;
+
 pub mod cursor;
 pub mod page;
-
-pub mod failure;
+pub mod view;
 
 pub mod live;
 
@@ -22,7 +25,6 @@ pub mod testing;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -33,9 +35,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::Transaction;
 
-use self::failure::Failure;
 use crate::kit::http::problem::Problem;
 
 /// A place among those that may run at once, or 429.
@@ -44,17 +44,6 @@ pub fn permit(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermi
     permit.map_err(|_| {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, format!("as many {what} as are allowed run already"))
     })
-}
-
-/// Opens a transaction that only reads, each of whose queries ends in time.
-pub async fn read_only(
-    client: &mut tokio_postgres::Client,
-    query_timeout: Duration,
-) -> Result<Transaction<'_>, Failure> {
-    let transaction = client.build_transaction().read_only(true).start().await?;
-    let timeout_ms = query_timeout.as_millis();
-    transaction.batch_execute(&format!("set local statement_timeout = {timeout_ms}")).await?;
-    Ok(transaction)
 }
 
 /// Tells browsers to show nothing but what these routes are meant to show, and to keep nothing.

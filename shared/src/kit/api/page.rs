@@ -1,4 +1,8 @@
-//! Pages: which is asked for, and where the next one is, in the answer and as a `Link` (RFC 8288).
+//! Pages: which is asked for, its rows, and where the next one is, in the answer and as a `Link`
+//! (RFC 8288).
+//!
+//! They are read by key and never by number: page 1000 costs what page 1 does, and rows that arrive
+//! meanwhile move nothing.
 
 use axum::Json;
 use axum::http::header::LINK;
@@ -7,14 +11,49 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Error, GenericClient, Row};
 
 use super::cursor;
 use super::params::Params;
+use crate::kit::postgres::statement::Statement;
 
 /// Rows of a page, if no other number is asked for.
 pub const LIMIT_DEFAULT: i64 = 100;
 /// Most rows of a page.
 pub const LIMIT_MAX: i64 = 1000;
+
+/// What was read, and whether there is more behind it.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// What was read.
+    pub rows: Vec<T>,
+    /// Whether there is more.
+    pub has_more: bool,
+}
+
+impl<T> Page<T> {
+    /// The row behind which the next page begins, if there is one.
+    pub fn end(&self) -> Option<&T> {
+        self.rows.last().filter(|_| self.has_more)
+    }
+}
+
+/// Reads a page of `limit` rows by a statement that has no limit yet.
+pub async fn read<T>(
+    client: &(impl GenericClient + Sync),
+    mut statement: Statement,
+    limit: usize,
+    of_row: impl FnMut(&Row) -> Result<T, Error>,
+) -> Result<Page<T>, Error> {
+    // One row more than is asked for shows whether there are more.
+    let rows_max = statement.bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1), Type::INT8);
+    statement.push(&format!(" limit {rows_max}"));
+    let rows = client.query_typed(&statement.text, &statement.values()).await?;
+    let has_more = rows.len() > limit;
+    let rows = rows.iter().take(limit).map(of_row).collect::<Result<_, _>>()?;
+    Ok(Page { rows, has_more })
+}
 
 /// Where a request went.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::kit::http::problem::Problem;
 
@@ -103,6 +104,16 @@ impl Params {
 /// 400 with what is wrong.
 pub fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+/// 404 with what is not there.
+pub fn not_found(what: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+}
+
+/// An id of ours out of a path; what is none is of nothing.
+pub fn uuid(text: &str, what: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(text).map_err(|_| not_found(what))
 }
 
 /// An id out of a path.
