@@ -16,25 +16,13 @@ pub const ROLE: Role = Role("latchline_monitor");
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use deadpool_postgres::Pool;
-    use latchline_shared::kit::postgres::{Postgres, testing};
+    use latchline_shared::kit::postgres::testing::Database;
 
     use super::*;
 
-    /// A fresh database with our schema; connections of it as the service has them, and as its
-    /// owner, a superuser, has them.
-    pub(crate) struct Database {
-        pub(crate) postgres: Postgres,
-        pub(crate) pool: Pool,
-        pub(crate) owner: Pool,
-    }
-
+    /// A fresh database with our schema.
     pub(crate) async fn database() -> Database {
-        let postgres = testing::database().await.unwrap();
-        SCHEMA.migrate(&postgres).await.unwrap();
-        let pool = postgres.pool_in("tests", Some(ROLE), SCHEMA.name).unwrap();
-        let owner = postgres.pool_in("tests", None, SCHEMA.name).unwrap();
-        Database { postgres, pool, owner }
+        Database::new(&SCHEMA, ROLE).await.unwrap()
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Against a real server, in the role that the service has there.
 
 use latchline_shared::alarm::AlarmType;
+use latchline_shared::kit::postgres::testing::Database;
 use latchline_shared::message::Qos;
 use latchline_shared::record::{Publish, write_publish};
 use prometheus_client::encoding::text::encode;
@@ -9,7 +10,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 
 use super::*;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 
 const LANE: i32 = 3;
 /// 2026-01-01, long ago: silence does not count in a lane that reads this.

@@ -12,6 +12,7 @@ use axum::routing::post;
 use deadpool_postgres::Pool;
 use latchline_shared::kit::config::Validate;
 use latchline_shared::kit::http::server;
+use latchline_shared::kit::postgres::testing::Database;
 use latchline_shared::kit::testing::eventually;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::{Step, Worker};
-use crate::migrations::{self, tests::Database};
+use crate::migrations::tests::database;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -100,7 +101,7 @@ struct Queue {
 
 impl Queue {
     async fn open() -> Self {
-        let Database { pool, owner, .. } = migrations::tests::database().await;
+        let Database { pool, owner, .. } = database().await;
         let mut registry = Registry::default();
         let metrics = Metrics::new(registry.sub_registry_with_prefix("monitor"));
         Self { pool, owner, registry, metrics, wake: watch::channel(0).0 }

@@ -1,7 +1,8 @@
+use latchline_shared::kit::postgres::testing::Database;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 
 const PEOPLE: &str = "
     insert into users (id, name, locale, time_zone) values ('taro', 'Taro', 'ja', 'Asia/Tokyo');

@@ -1,10 +1,11 @@
 //! What makes sense, and that writing it twice is writing it once.
 
+use latchline_shared::kit::postgres::testing::Database;
 use serde_json::json;
 
 use super::store::Refused;
 use super::*;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 
 fn fields(name: &str, locale: &str, time_zone: &str) -> UserFields {
     let text = str::to_owned;

@@ -1,7 +1,9 @@
 //! A seed is put in as a whole, again and again, or not at all.
 
+use latchline_shared::kit::postgres::testing::Database;
+
 use super::*;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 

@@ -19,6 +19,7 @@ pub mod view;
 pub mod live;
 
 pub mod openapi;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -16,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{OpenApi as _, ToSchema};
 
 use super::body::JsonBody;
+use super::failure::Failure;
 use super::live::{Feed, Live, Page, last_event_id};
 use super::openapi::Common;
+use super::tables::Tables;
 use super::*;
 use crate::fault::Fault;
 use crate::kit::http::{Http, server};
@@ -199,7 +202,7 @@ async fn bodies_are_read_strictly_and_refused_as_problems() {
 #[test]
 fn every_operation_gets_the_errors_of_all() {
     let description = Description::openapi();
-    super::testing::assert_complete(&description);
+    super::testing::description::assert_complete(&description);
     let json = serde_json::to_value(description).unwrap();
     let problem =
         json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
@@ -235,7 +238,7 @@ fn a_body_that_is_not_strict_is_found() {
     #[openapi(paths(loose), modifiers(&COMMON))]
     struct Description;
 
-    super::testing::assert_complete(&Description::openapi());
+    super::testing::description::assert_complete(&Description::openapi());
 }
 
 #[tokio::test]
@@ -271,9 +274,10 @@ async fn a_stream_goes_on_where_it_was_and_ends_with_the_server() {
 async fn a_question_only_reads_and_ends_in_time() {
     let settings = postgres::testing::database().await.unwrap();
     let pool = settings.pool("tests", None).unwrap();
-    let mut client = pool.get().await.unwrap();
-    let ask = async |client: &mut tokio_postgres::Client, statement: &str| {
-        let transaction = read_only(client, Duration::from_millis(100)).await?;
+    let tables = Tables { pool, query_timeout: Duration::from_millis(100) };
+    let mut client = tables.client().await.unwrap();
+    let ask = async |client: &mut deadpool_postgres::Client, statement: &str| {
+        let transaction = tables.reading(client).await?;
         transaction.batch_execute(statement).await.map_err(Failure::from)
     };
     ask(&mut client, "select 1").await.unwrap();

@@ -3,14 +3,49 @@
 use std::sync::OnceLock;
 
 use anyhow::Context;
-use tokio_postgres::NoTls;
+use deadpool_postgres::Pool;
+use tokio_postgres::{GenericClient, NoTls};
 
-use super::Postgres;
 use super::development::{self, DevelopmentPostgres, URL_VARIABLE};
+#[cfg(feature = "http")]
+use super::prepare::Schema;
+use super::statement::Statement;
+use super::{Postgres, Role};
 use crate::kit::clock;
 
 /// One server for all tests of a process. It is never dropped: it ends with the process.
 static SERVER: OnceLock<Option<DevelopmentPostgres>> = OnceLock::new();
+
+/// A fresh database with the schema of a service.
+#[derive(Debug)]
+pub struct Database {
+    /// How to connect to it.
+    pub postgres: Postgres,
+    /// Connections as the service has them.
+    pub pool: Pool,
+    /// Connections as the schema's owner has them, a superuser.
+    pub owner: Pool,
+}
+
+#[cfg(feature = "http")]
+impl Database {
+    /// Makes one. Its connections look for names in the schema only.
+    pub async fn new(schema: &Schema, role: Role) -> anyhow::Result<Self> {
+        let postgres = database().await?;
+        schema.migrate(&postgres).await?;
+        let pool = postgres.pool_in("tests", Some(role), schema.name)?;
+        let owner = postgres.pool_in("tests", None, schema.name)?;
+        Ok(Self { postgres, pool, owner })
+    }
+}
+
+/// How Postgres answers a statement, having done so.
+pub async fn plan(client: &(impl GenericClient + Sync), statement: &Statement) -> anyhow::Result<String> {
+    let explain = format!("explain (analyze, timing off, summary off) {}", statement.text);
+    let rows = client.query_typed(&explain, &statement.values()).await.context("explain")?;
+    let lines: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    Ok(lines.join("\n"))
+}
 
 /// A fresh, empty database. It stays until the server ends or somebody drops it.
 pub async fn database() -> anyhow::Result<Postgres> {

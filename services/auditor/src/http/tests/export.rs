@@ -68,7 +68,7 @@ async fn fill(app: &App) {
 async fn a_client_that_does_not_read_stops_the_reading_and_a_failure_breaks_off() {
     let app = App::start().await;
     fill(&app).await;
-    let mut response = app.request("/v1/audit/export?kind=command").send().await.unwrap();
+    let mut response = app.request(Method::GET, "/v1/audit/export?kind=command").send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.chunk().await.unwrap().unwrap();
     // The snapshot is held and not asked any more: nobody takes what was read.
@@ -97,7 +97,7 @@ async fn a_client_that_does_not_read_stops_the_reading_and_a_failure_breaks_off(
 async fn exports_are_counted_and_end_with_the_server() {
     let app = App::start_within(Limits { exports_max: 1, ..limits() }).await;
     fill(&app).await;
-    let mut running = app.request("/v1/audit/export?kind=command").send().await.unwrap();
+    let mut running = app.request(Method::GET, "/v1/audit/export?kind=command").send().await.unwrap();
     running.chunk().await.unwrap().unwrap();
     let refused = app.ask("/v1/audit/export").await;
     assert_eq!(refused.status, 429);

@@ -10,26 +10,21 @@ mod plans;
 mod stream;
 mod verify;
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use latchline_shared::kit::api::testing::server::{Answer, SOON, Served};
 use latchline_shared::kit::clock;
-use latchline_shared::kit::http::tokens::{self, Tokens};
-use latchline_shared::kit::http::{Http, server};
 use latchline_shared::kit::postgres::{Role, migrate, testing};
-use reqwest::{StatusCode, header::HeaderMap};
+use reqwest::Method;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::{Api, Limits, SCOPES, routes};
 use crate::event::{Direction, Event, Kind, Place, Severity};
 use crate::history;
 use crate::migrations::SCHEMA;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// A running interface with a database of its own.
 struct App {
@@ -37,42 +32,30 @@ struct App {
     pool: Pool,
     /// As the owner.
     owner: Pool,
-    base: String,
-    client: reqwest::Client,
-    /// A token with all scopes.
-    secret: String,
+    served: Served,
     commits: watch::Sender<u64>,
-    stop: CancellationToken,
-    tokens: Arc<Tokens>,
-    folder: TempDir,
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
+/// It is asked as the server that it is.
+impl Deref for App {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.served
+    }
 }
 
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
+/// Chain and number of the events, leaving out reads.
+fn places(answer: &Answer) -> Vec<(i64, i64)> {
+    let json = answer.json();
+    let events = json["events"].as_array().expect(&answer.body);
+    let is_read = |event: &&Value| event["kind"] == "read";
+    events.iter().filter(|event| !is_read(event)).map(place).collect()
+}
 
-    /// The detail of a problem.
-    fn detail(&self) -> String {
-        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.body);
-        self.json()["detail"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// Chain and number of the events, leaving out reads.
-    fn places(&self) -> Vec<(i64, i64)> {
-        let json = self.json();
-        let events = json["events"].as_array().expect(&self.body);
-        let number = |event: &Value, name| event[name].as_i64().unwrap();
-        let is_read = |event: &&Value| event["kind"] == "read";
-        let places = events.iter().filter(|event| !is_read(event));
-        places.map(|event| (number(event, "chain_id"), number(event, "seq"))).collect()
-    }
+/// Chain and number of an event.
+fn place(event: &Value) -> (i64, i64) {
+    (event["chain_id"].as_i64().unwrap(), event["seq"].as_i64().unwrap())
 }
 
 fn limits() -> Limits {
@@ -99,53 +82,12 @@ impl App {
             "select auditor.ensure_month(now() - interval '1 month' * n) from generate_series(0, 1) n";
         owner.get().await.unwrap().batch_execute(months).await.unwrap();
         let pool = settings.pool("http", Some(Role("latchline_auditor"))).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokens");
-        let token = tokens::generate("tester", "read,export,admin", SCOPES).unwrap();
-        std::fs::write(&path, token.line).unwrap();
-        let tokens = Arc::new(Tokens::open(&path, SCOPES).unwrap());
         let (commits, wake) = watch::channel(0);
-        let stop = CancellationToken::new();
-        let api = Api {
-            pool: pool.clone(),
-            tokens: Arc::clone(&tokens),
-            commits: wake,
-            shutdown: stop.clone(),
-            limits,
-        };
-        let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let http = Http {
-            address: None,
-            connections_max: 100,
-            body_bytes_max: 1000,
-            head_timeout: SOON,
-            request_timeout: SOON,
-        };
-        tokio::spawn(server::serve(listener, routes(api), http, stop.clone()));
-        let client = reqwest::Client::new();
-        Self { pool, owner, base, client, secret: token.secret, commits, stop, tokens, folder }
-    }
-
-    fn request(&self, path: &str) -> reqwest::RequestBuilder {
-        self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.secret)
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.timeout(SOON).send().await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, body: response.text().await.unwrap() }
-    }
-
-    async fn ask(&self, path: &str) -> Answer {
-        self.send(self.request(path)).await
-    }
-
-    /// An answer that must be good.
-    async fn get(&self, path: &str) -> Answer {
-        let answer = self.ask(path).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
-        answer
+        let served = Served::start(SCOPES, |tokens, shutdown| {
+            routes(Api { pool: pool.clone(), tokens, commits: wake, shutdown, limits })
+        });
+        let served = served.await;
+        Self { pool, owner, served, commits }
     }
 
     /// All pages from `path`, following `next` until there is none; `path` has a query.
@@ -154,7 +96,7 @@ impl App {
         let mut after = String::new();
         loop {
             let page = self.get(&format!("{path}{after}")).await;
-            places.extend(page.places());
+            places.extend(self::places(&page));
             let Some(next) = page.json()["next"].as_str().map(str::to_owned) else { return places };
             after = format!("&after={next}");
         }
@@ -168,7 +110,6 @@ impl App {
         self.commits.send_modify(|count| *count += 1);
     }
 
-    /// How many reads are on record.
     /// The reads on record, without the bound that depends on the clock.
     async fn reads(&self) -> Vec<(String, String, String, String)> {
         let select = "select publisher, action, client_id, reason from auditor.event \

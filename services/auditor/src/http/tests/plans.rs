@@ -55,10 +55,7 @@ async fn no_question_reads_a_month_from_end_to_end() {
         };
         let horizon = (filter.order == Order::Ingest).then_some(450);
         let statement = statement(&Request { filter: &filter, since, after, limit: 100 }, horizon);
-        let explain = format!("explain (analyze, timing off, summary off) {}", statement.text);
-        let rows = client.query_typed(&explain, &statement.values()).await.unwrap();
-        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        let plan = plan.join("\n");
+        let plan = testing::plan(&**client, &statement).await.unwrap();
         assert!(!plan.contains("Seq Scan on event_2026_03"), "{name}:\n{plan}");
         assert!(plan.contains("event_2026_03"), "{name} does not look at the rows:\n{plan}");
     }

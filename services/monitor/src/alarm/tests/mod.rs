@@ -9,6 +9,7 @@ mod words;
 
 use deadpool_postgres::{Object, Pool};
 use latchline_shared::alarm::{AlarmRecord, AlarmType, Change, Origin, Severity, State};
+use latchline_shared::kit::postgres::testing::Database;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use super::lifecycle::Act;
 use super::sweep::prune::{Pruned, prune};
 use super::sweep::{SweepSettings, Swept, sweep};
 use super::{Alarm, Applied, Context, Event, Timing, store};
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 use crate::rule::load::Rules;
 use crate::signal::{Located, Place, Signal, What};
 

@@ -1,6 +1,7 @@
 //! What people do: to alarms, with silences, with the rules.
 
 use latchline_shared::alarm::Severity;
+use serde_json::Value;
 
 use super::*;
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use latchline_shared::alarm::{Severity, State};
 use latchline_shared::kit::api::cursor::{Id, Text, Time};
 use latchline_shared::kit::postgres::statement::Statement;
+use latchline_shared::kit::postgres::testing;
 use latchline_shared::lock_state::LockState;
 
 use super::*;
@@ -13,11 +14,8 @@ use crate::query::{changes, locks};
 /// Panics if the statement of a page reads a table as a whole.
 async fn assert_plan(app: &App, name: &str, mut statement: Statement) {
     statement.push(" limit 101");
-    let explain = format!("explain (analyze, timing off, summary off) {}", statement.text);
     let client = app.pool.get().await.unwrap();
-    let rows = client.query_typed(&explain, &statement.values()).await.unwrap();
-    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    let plan = plan.join("\n");
+    let plan = testing::plan(&**client, &statement).await.unwrap();
     assert!(!plan.contains("Seq Scan") && plan.contains("Index"), "{name}:\n{plan}");
 }
 

@@ -1,78 +1,40 @@
 //! Live streams.
 
 use latchline_shared::alarm::Severity;
-use reqwest::Response;
+use latchline_shared::kit::api::testing::events::{Event, Events};
 
 use super::*;
 use crate::query::changes;
 
-/// A stream that is being read.
-struct Reader {
-    response: Response,
-    text: String,
+/// Lock and change.
+fn change(event: &Event) -> String {
+    assert_eq!(event.name, "change");
+    let text = |name: &str| event.data[name].as_str().unwrap();
+    format!("{} {}", text("client_id"), text("change"))
 }
 
-/// A change in a stream.
-#[derive(Debug)]
-struct Seen {
-    id: String,
-    change: String,
-}
-
-impl Reader {
-    async fn open(app: &App, path: &str, last_event_id: Option<&str>) -> Self {
-        let mut request = app.request(Method::GET, path);
-        if let Some(id) = last_event_id {
-            request = request.header("last-event-id", id);
-        }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, text: String::new() }
+/// The next changes.
+async fn changes_of(stream: &mut Events, count: usize) -> Vec<String> {
+    let mut changes = Vec::new();
+    while changes.len() < count {
+        changes.push(change(&stream.next().await.unwrap()));
     }
-
-    /// The next change; none at the end.
-    async fn next(&mut self) -> Option<Seen> {
-        loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
-                self.text = rest;
-                let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
-                let Some(data) = field("data: ") else { continue };
-                assert_eq!(field("event: "), Some("change"));
-                let data: Value = serde_json::from_str(data).unwrap();
-                let text = |name: &str| data[name].as_str().unwrap().to_owned();
-                let change = format!("{} {}", text("client_id"), text("change"));
-                return Some(Seen { id: field("id: ").unwrap().to_owned(), change });
-            }
-            let chunk =
-                tokio::time::timeout(SOON, self.response.chunk()).await.expect("a change").unwrap()?;
-            self.text += std::str::from_utf8(&chunk).unwrap();
-        }
-    }
-
-    async fn changes(&mut self, count: usize) -> Vec<String> {
-        let mut changes = Vec::new();
-        while changes.len() < count {
-            changes.push(self.next().await.unwrap().change);
-        }
-        changes
-    }
+    changes
 }
 
 #[tokio::test]
 async fn a_stream_goes_on_where_it_was() {
     let app = App::start().await;
     let path = "/v1/alarms/stream";
-    let mut all = Reader::open(&app, path, None).await;
-    let mut one =
-        Reader::open(&app, "/v1/alarms/stream?client_id=b&type=lock_fault&severity=major", None).await;
+    let mut all = app.events(path).await;
+    let mut one = app.events("/v1/alarms/stream?client_id=b&type=lock_fault&severity=major").await;
     let begin = What::Begin(Severity::Major);
     app.signal("a", AlarmType::LockFault, START_MS, begin).await;
     app.signal("b", AlarmType::LockFault, START_MS + 1, begin).await;
     let first = all.next().await.unwrap();
-    assert_eq!((first.change.as_str(), &*all.next().await.unwrap().change), ("a raised", "b raised"));
-    assert_eq!(one.next().await.unwrap().change, "b raised");
+    assert_eq!(change(&first), "a raised");
+    assert_eq!(changes_of(&mut all, 1).await, ["b raised"]);
+    assert_eq!(changes_of(&mut one, 1).await, ["b raised"]);
     drop((all, one));
     let id = app.alarm_of("b").await;
     assert_eq!(app.post(&format!("/v1/alarms/{id}/ack"), json!({})).await.status, 200);
@@ -86,16 +48,16 @@ async fn a_stream_goes_on_where_it_was() {
     let mut seen = Vec::new();
     let mut last = first.id;
     while seen.len() < expected.len() {
-        let mut resumed = Reader::open(&app, path, Some(&last)).await;
+        let mut resumed = app.events_behind(path, &last).await;
         for _ in 0..50.min(expected.len() - seen.len()) {
             let next = resumed.next().await.unwrap();
-            (seen, last) = ([seen, vec![next.change]].concat(), next.id);
+            (seen, last) = ([seen, vec![change(&next)]].concat(), next.id);
         }
     }
     assert_eq!(seen, expected);
-    let mut by_parameter = Reader::open(&app, &format!("{path}?after={last}"), None).await;
+    let mut by_parameter = app.events(&format!("{path}?after={last}")).await;
     app.signal("d", AlarmType::LockFault, START_MS + 1000, begin).await;
-    assert_eq!(by_parameter.changes(1).await, ["d raised"]);
+    assert_eq!(changes_of(&mut by_parameter, 1).await, ["d raised"]);
 }
 
 /// Numbers are given out before the commit: what is written by a long transaction comes late, and
@@ -103,7 +65,7 @@ async fn a_stream_goes_on_where_it_was() {
 #[tokio::test]
 async fn what_is_committed_late_is_not_missed() {
     let app = App::start().await;
-    let mut stream = Reader::open(&app, "/v1/alarms/stream", None).await;
+    let mut stream = app.events("/v1/alarms/stream").await;
     let mut client = app.pool.get().await.unwrap();
     let slow = client.transaction().await.unwrap();
     let place = Place { stream: "message_state".into(), partition: 0, offset: 1 };
@@ -117,7 +79,7 @@ async fn what_is_committed_late_is_not_missed() {
     apply(&slow, &app.context, vec![Located { client_id: "slow".to_owned(), place, signal }]).await.unwrap();
     app.signal("fast", AlarmType::LockFault, START_MS, What::Begin(Severity::Major)).await;
     slow.commit().await.unwrap();
-    let mut seen = stream.changes(2).await;
+    let mut seen = changes_of(&mut stream, 2).await;
     seen.sort_unstable();
     assert_eq!(seen, ["fast raised", "slow raised"]);
 }
@@ -169,7 +131,7 @@ async fn streams_are_counted_checked_and_end_with_the_server() {
         }
         assert_eq!(app.send(request).await.status, 400, "{query}");
     }
-    let mut open = Reader::open(&app, "/v1/alarms/stream", None).await;
+    let mut open = app.events("/v1/alarms/stream").await;
     assert_eq!(app.ask("/v1/alarms/stream").await.status, 429);
     app.stop.cancel();
     assert!(open.next().await.is_none());
@@ -179,19 +141,19 @@ async fn streams_are_counted_checked_and_end_with_the_server() {
 #[tokio::test]
 async fn a_slow_client_holds_nobody_up() {
     let app = App::start().await;
-    let mut slow = Reader::open(&app, "/v1/alarms/stream", None).await;
-    let mut fast = Reader::open(&app, "/v1/alarms/stream", None).await;
+    let mut slow = app.events("/v1/alarms/stream").await;
+    let mut fast = app.events("/v1/alarms/stream").await;
     app.signal("a", AlarmType::LockFault, START_MS, What::Begin(Severity::Major)).await;
     let path = format!("/v1/alarms/{}/comment", app.alarm_of("a").await);
     let mut expected = vec!["a raised".to_owned()];
-    assert_eq!(fast.changes(1).await, expected);
+    assert_eq!(changes_of(&mut fast, 1).await, expected);
     for _ in 0..8 {
         for _ in 0..25 {
             let answer = app.post(&path, json!({ "text": "x".repeat(4000) })).await;
             assert_eq!(answer.status, 200);
         }
-        assert_eq!(fast.changes(25).await, vec!["a commented".to_owned(); 25]);
+        assert_eq!(changes_of(&mut fast, 25).await, vec!["a commented".to_owned(); 25]);
         expected.extend(vec!["a commented".to_owned(); 25]);
     }
-    assert_eq!(slow.changes(expected.len()).await, expected);
+    assert_eq!(changes_of(&mut slow, expected.len()).await, expected);
 }

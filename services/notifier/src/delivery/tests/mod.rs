@@ -9,6 +9,7 @@ mod real;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use latchline_shared::kit::postgres::testing::Database;
 use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use super::queue::settle::{End, Settled, settle};
 use super::queue::{Attempt, Leased, Taken, Wish, lease};
 use crate::channel::Answer;
 use crate::event::Channel;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 use crate::status::{Outcome, Status};
 
 const LEASE: Duration = Duration::from_secs(60);

@@ -29,33 +29,7 @@ const ROUTES: [(&str, &str, &str); 22] = [
 
 #[tokio::test]
 async fn each_route_needs_its_scope() {
-    let app = App::start().await;
-    let mut lines = String::new();
-    let secrets: Vec<_> = SCOPES
-        .iter()
-        .map(|scope| {
-            let token = tokens::generate(scope, scope, SCOPES).unwrap();
-            lines += &format!("{}\n", token.line);
-            (*scope, token.secret)
-        })
-        .collect();
-    std::fs::write(app.folder.path().join("tokens"), lines).unwrap();
-    assert_eq!(app.tokens.reload().unwrap(), 3);
-
-    for (method, path, needed) in ROUTES {
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let request = || app.client.request(method.clone(), format!("{}{path}", app.base));
-        for request in [request(), request().bearer_auth(&app.secret)] {
-            let answer = app.send(request).await;
-            assert_eq!(answer.status, 401, "{path}");
-            assert_eq!(answer.headers["www-authenticate"], "Bearer");
-            assert!(answer.detail().contains("bearer token"));
-        }
-        for (scope, secret) in &secrets {
-            let answer = app.send(request().bearer_auth(secret)).await;
-            assert_eq!(answer.status == 403, *scope != needed, "{method} {path} {scope}: {}", answer.status);
-        }
-    }
+    App::start().await.assert_scopes(&ROUTES).await;
 }
 
 #[tokio::test]
@@ -78,15 +52,7 @@ async fn what_strangers_write_is_inert() {
     app.put("/v1/locks/%3Cscript%3E/members/taro", json!({"lock_name": script})).await;
     for path in ["/v1/users/taro/locks", "/v1/notifications?x=<script>", "/v1/users/%3Cscript%3E", "/nowhere"]
     {
-        let answer = app.ask(path).await;
-        for (name, value) in [
-            ("x-content-type-options", "nosniff"),
-            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-            ("cache-control", "no-store"),
-        ] {
-            assert_eq!(answer.headers[name], value, "{path}");
-        }
-        assert!(answer.headers["content-type"].to_str().unwrap().ends_with("json"), "{path}");
+        app.assert_inert(path).await;
     }
     let member = &app.get("/v1/users/taro/locks").await.json()["members"][0];
     assert_eq!((&member["client_id"], &member["lock_name"]), (&json!("<script>"), &json!(script)));

@@ -9,26 +9,22 @@ mod plans;
 mod templates;
 mod users;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use latchline_shared::kit::http::tokens::{self, Tokens};
-use latchline_shared::kit::http::{Http, server};
-use reqwest::{Method, StatusCode, header::HeaderMap};
+use latchline_shared::kit::api::testing::server::{SOON, Served};
+use latchline_shared::kit::postgres::testing::Database;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 use super::providers::Provider;
 use super::{Api, Limits, SCOPES, routes};
 use crate::delivery::breaker::Condition;
 use crate::event::Channel;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 use crate::route::rate::Rate;
 use crate::template::Templates;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// A running interface with a database of its own.
 struct App {
@@ -36,43 +32,15 @@ struct App {
     pool: Pool,
     /// As the owner.
     owner: Pool,
-    base: String,
-    client: reqwest::Client,
-    /// A token with all scopes.
-    secret: String,
-    stop: CancellationToken,
-    tokens: Arc<Tokens>,
-    folder: TempDir,
+    served: Served,
 }
 
-impl Drop for App {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
+/// It is asked as the server that it is.
+impl Deref for App {
+    type Target = Served;
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    /// The detail of a problem.
-    fn detail(&self) -> String {
-        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.body);
-        self.json()["detail"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// A text of each element of a list.
-    fn texts(&self, list: &str, name: &str) -> Vec<String> {
-        let json = self.json();
-        let list = json[list].as_array().expect(&self.body).iter();
-        list.map(|one| one[name].as_str().expect(&self.body).to_owned()).collect()
+    fn deref(&self) -> &Served {
+        &self.served
     }
 }
 
@@ -94,70 +62,18 @@ impl App {
 
     async fn start_within(limits: Limits) -> Self {
         let Database { pool, owner, .. } = database().await;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tokens");
-        let token = tokens::generate("tester", "read,operate,admin", SCOPES).unwrap();
-        std::fs::write(&path, token.line).unwrap();
-        let tokens = Arc::new(Tokens::open(&path, SCOPES).unwrap());
-        let stop = CancellationToken::new();
-        let api = Api {
-            pool: pool.clone(),
-            tokens: Arc::clone(&tokens),
-            templates: Arc::new(Templates::load(None).unwrap()),
-            providers: Arc::new(providers),
-            rate: Rate { per_minute: 1, burst: 3 },
-            limits,
-        };
-        let listener = server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let http = Http {
-            address: None,
-            connections_max: 100,
-            body_bytes_max: 256 * 1024,
-            head_timeout: SOON,
-            request_timeout: SOON,
-        };
-        tokio::spawn(server::serve(listener, routes(api), http, stop.clone()));
-        let client = reqwest::Client::new();
-        Self { pool, owner, base, client, secret: token.secret, stop, tokens, folder }
-    }
-
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.secret)
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.timeout(SOON).send().await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, body: response.text().await.unwrap() }
-    }
-
-    async fn ask(&self, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path)).await
-    }
-
-    /// An answer that must be good.
-    async fn get(&self, path: &str) -> Answer {
-        let answer = self.ask(path).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
-        answer
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(self.request(Method::POST, path).json(&body)).await
-    }
-
-    /// A question without a body.
-    async fn poke(&self, path: &str) -> Answer {
-        self.send(self.request(Method::POST, path)).await
-    }
-
-    async fn put(&self, path: &str, body: Value) -> Answer {
-        self.send(self.request(Method::PUT, path).json(&body)).await
-    }
-
-    async fn delete(&self, path: &str) -> Answer {
-        self.send(self.request(Method::DELETE, path)).await
+        let served = Served::start(SCOPES, |tokens, _| {
+            routes(Api {
+                pool: pool.clone(),
+                tokens,
+                templates: Arc::new(Templates::load(None).unwrap()),
+                providers: Arc::new(providers),
+                rate: Rate { per_minute: 1, burst: 3 },
+                limits,
+            })
+        });
+        let served = served.await;
+        Self { pool, owner, served }
     }
 
     async fn execute(&self, sql: &str) {

@@ -1,6 +1,6 @@
 //! The description that is committed is the one that is served.
 
-use latchline_shared::kit::api::testing::{assert_committed, assert_complete};
+use latchline_shared::kit::api::testing::description::{assert_committed, assert_complete};
 
 use super::*;
 use crate::http::openapi::description;
@@ -18,10 +18,7 @@ fn every_operation_says_what_it_takes_and_answers() {
 }
 
 #[tokio::test]
-async fn the_description_needs_no_token() {
+async fn the_description_and_its_page_need_no_token_and_nothing_else() {
     let app = App::start().await;
-    for (path, contains) in [("/openapi.json", "Latchline notifier"), ("/docs/", "swagger-ui")] {
-        let answer = app.send(app.client.get(format!("{}{path}", app.base))).await;
-        assert_eq!((answer.status.as_u16(), answer.body.contains(contains)), (200, true), "{path}");
-    }
+    app.assert_described("Latchline notifier").await;
 }

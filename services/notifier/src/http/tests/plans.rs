@@ -2,6 +2,7 @@
 
 use latchline_shared::kit::api::cursor::{Id, Text, Time};
 use latchline_shared::kit::postgres::statement::Statement;
+use latchline_shared::kit::postgres::testing;
 
 use super::*;
 use crate::event::Severity;
@@ -13,11 +14,8 @@ use crate::status::Status;
 /// Panics if the statement of a page reads a table as a whole.
 async fn assert_plan(app: &App, name: &str, mut statement: Statement) {
     statement.push(" limit 101");
-    let explain = format!("explain (analyze, timing off, summary off) {}", statement.text);
     let client = app.pool.get().await.unwrap();
-    let rows = client.query_typed(&explain, &statement.values()).await.unwrap();
-    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    let plan = plan.join("\n");
+    let plan = testing::plan(&**client, &statement).await.unwrap();
     assert!(!plan.contains("Seq Scan") && plan.contains("Index"), "{name}:\n{plan}");
     // Whatever does not fit is looked at and thrown away: there may not be much of it.
     let removed = plan.lines().filter_map(|line| line.trim().strip_prefix("Rows Removed by Filter: "));

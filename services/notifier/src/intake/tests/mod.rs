@@ -5,6 +5,7 @@ mod limits;
 mod results;
 
 use latchline_shared::kit::config;
+use latchline_shared::kit::postgres::testing::Database;
 use latchline_shared::message::Qos;
 use latchline_shared::record::{Publish, write_publish};
 use prometheus_client::encoding::text::encode;
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::migrations::tests::{Database, database};
+use crate::migrations::tests::database;
 use crate::settings::{DEFAULT_TOML, Settings};
 
 const LANE: i32 = 3;

@@ -1,4 +1,4 @@
-//! For the tests of a service: its description is the committed one, and says all.
+//! A description is the committed one, and says all.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub fn assert_committed(description: &OpenApi, folder: &str) {
 }
 
 /// Panics unless every operation has a summary, says what it takes and which errors it answers, and
-/// every body that it takes refuses unknown fields ([`super::body::JsonBody`]).
+/// every body that it takes refuses unknown fields ([`crate::kit::api::body::JsonBody`]).
 pub fn assert_complete(description: &OpenApi) {
     let description = serde_json::to_value(description).expect("a description is JSON");
     for (path, item) in members(&description["paths"]) {
