@@ -81,6 +81,8 @@ pub struct Entry {
     pub receiver: Option<String>,
     /// The state that was reported.
     pub lock_state: Option<String>,
+    /// The battery then, in percent.
+    pub battery: Option<f64>,
     /// The broker's id of the message.
     pub mid: Option<String>,
     /// When, by the broker's clock.
