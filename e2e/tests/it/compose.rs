@@ -98,3 +98,16 @@ fn what_images_are_made_of_is_not_left_out() {
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(source).exists(), "{source}");
     }
 }
+
+#[test]
+fn every_image_of_ours_is_built_by_one_service() {
+    // Two that build the same name at once fail with Compose 2 on a machine that does not have it yet.
+    let targets: Vec<&str> = COMPOSE
+        .lines()
+        .filter_map(|line| Some(line.split_once("build: {")?.1.split_once("target: ")?.1))
+        .collect();
+    let distinct: BTreeSet<&str> = targets.iter().copied().collect();
+    assert_eq!(targets.len(), distinct.len(), "{targets:?}");
+    let stages = DOCKERFILE.lines().filter(|line| line.starts_with("FROM base AS ")).count();
+    assert_eq!(distinct.len(), stages);
+}
