@@ -4,7 +4,8 @@
 //! of somebody else's making; [`client`]: one of ours that may misbehave. [`lock`]: simulated
 //! locks; [`operator`]: who commands them; [`feed`]: their
 //! records without them. [`sink`]: what shows mails and SMS. [`stack`]: all of
-//! it, started and stopped; [`site`]: all of it, wherever it runs; [`demo`]: all of it, told;
+//! it, started and stopped; [`site`]: all of it, wherever it runs; [`checker`]: whether it keeps what it
+//! promises while parts of it die; [`demo`]: all of it, told;
 //! [`bench`]: measured. [`containers`]: what those need before a start. [`process`]: everything that
 //! runs outside this process.
 
@@ -19,6 +20,7 @@ pub mod lock;
 pub mod operator;
 
 pub mod attack;
+pub mod checker;
 
 pub mod sink;
 pub mod site;
@@ -27,7 +29,6 @@ pub mod stack;
 pub mod bench;
 pub mod containers;
 pub mod demo;
-pub mod journey;
 
 pub mod arguments;
 pub mod random;

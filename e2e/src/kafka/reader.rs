@@ -55,6 +55,28 @@ pub enum From {
     End,
 }
 
+/// The offset behind the last record of each partition of some streams, which must exist.
+pub async fn ends(
+    bootstrap: &str,
+    streams: &[impl AsRef<str>],
+) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
+    let bootstrap = bootstrap.to_owned();
+    let streams: Vec<String> = streams.iter().map(|stream| stream.as_ref().to_owned()).collect();
+    // Looking up metadata and offsets blocks.
+    let look = move || {
+        let consumer = consumer(&bootstrap)?;
+        let mut ends = BTreeMap::new();
+        for stream in streams {
+            for partition in 0..partitions(&consumer, &stream, &bootstrap)? {
+                let (_, end) = watermarks(&consumer, &stream, partition)?;
+                ends.insert((stream.clone(), partition), end);
+            }
+        }
+        Ok(ends)
+    };
+    tokio::task::spawn_blocking(look).await?
+}
+
 /// Reads all partitions of some streams.
 pub struct Reader {
     consumer: BaseConsumer,
@@ -112,26 +134,10 @@ impl Reader {
     }
 
     fn open_blocking(bootstrap: &str, streams: Vec<String>, from: From) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("enable.auto.commit", "false")
-            // librdkafka wants a group name even when it joins none.
-            .set("group.id", "latchline-reader")
-            .set("fetch.wait.max.ms", "10")
-            .set("reconnect.backoff.max.ms", "500")
-            // After a silence the development Kafka still owes answers to whoever asks nothing more.
-            .set("socket.timeout.ms", "10000")
-            .create()?;
+        let consumer = consumer(bootstrap)?;
         let mut assignment = TopicPartitionList::new();
         for stream in &streams {
-            let metadata = consumer
-                .fetch_metadata(Some(stream), METADATA_DEADLINE)
-                .with_context(|| format!("look up stream {stream} at {bootstrap}"))?;
-            let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-            if partitions == 0 {
-                bail!("there is no stream {stream} at {bootstrap}");
-            }
-            for partition in 0..i32::try_from(partitions)? {
+            for partition in 0..partitions(&consumer, stream, bootstrap)? {
                 let (low, high) = watermarks(&consumer, stream, partition)?;
                 // A definite offset, so that nothing stored from now on is missed.
                 let offset = Offset::Offset(if from == From::Beginning { low } else { high });
@@ -140,6 +146,29 @@ impl Reader {
         }
         consumer.assign(&assignment)?;
         Ok(Self { consumer, streams })
+    }
+}
+
+fn consumer(bootstrap: &str) -> anyhow::Result<BaseConsumer> {
+    let consumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.auto.commit", "false")
+        // librdkafka wants a group name even when it joins none.
+        .set("group.id", "latchline-reader")
+        .set("fetch.wait.max.ms", "10")
+        .set("reconnect.backoff.max.ms", "500")
+        .create()?;
+    Ok(consumer)
+}
+
+/// How many partitions a stream has.
+fn partitions(consumer: &BaseConsumer, stream: &str, bootstrap: &str) -> anyhow::Result<i32> {
+    let metadata = consumer
+        .fetch_metadata(Some(stream), METADATA_DEADLINE)
+        .with_context(|| format!("look up stream {stream} at {bootstrap}"))?;
+    match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
+        0 => bail!("there is no stream {stream} at {bootstrap}"),
+        count => Ok(i32::try_from(count)?),
     }
 }
 

@@ -1,0 +1,215 @@
+//! What was promised against what is there. Pure: [`Book`] and [`Evidence`] are compared, nothing is
+//! asked and nothing waits.
+//!
+//! | part | looks at |
+//! |---|---|
+//! | [`reports`] | each acknowledged report is in Kafka with its bytes, in the order of its lock |
+//! | [`commands`] | each acknowledged command reached its lock, each acknowledgement of a lock is in Kafka |
+//! | [`sequence`] | the bridge's own numbers are without gaps, and what is there twice says so |
+//! | [`history`] | each record is in the audit history once, judged rightly |
+//! | [`told`] | each result is told once on each channel, more only after an ambiguous attempt |
+//! | [`services`] | everything was read, nothing was put aside, the monitor knows the last report |
+//!
+//! What the broker's documented non-guarantees (docs/limits.md) let be lost is counted, not held
+//! against it, and only where the broker went away at that very time.
+
+mod commands;
+mod history;
+mod reports;
+mod sequence;
+mod services;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use latchline_shared::words;
+use serde::Deserialize;
+
+use crate::checker::evidence::Evidence;
+use crate::checker::ledger::Book;
+use crate::kafka::reader::Record;
+
+/// Most violations that are kept; all are counted.
+const VIOLATIONS_MAX: usize = 200;
+/// Most violations of one kind that are printed.
+const PRINTED_MAX: usize = 10;
+
+words! {
+    /// A promise that was not kept.
+    Broken {
+        /// An acknowledged report is not in Kafka.
+        LostReport = "lost report",
+        /// A record has other bytes than what was sent.
+        AlteredRecord = "altered record",
+        /// A record of something that nobody sent.
+        UnknownRecord = "unknown record",
+        /// A record is there twice and does not say so.
+        UnexplainedDuplicate = "unexplained duplicate",
+        /// A record is behind a later one of its lock, or on another partition.
+        Disorder = "disorder",
+        /// A number of the bridge is missing.
+        Gap = "gap",
+        /// An acknowledged command did not reach its lock.
+        LostCommand = "lost command",
+        /// A lock's acknowledgement is not in Kafka.
+        LostReceipt = "lost receipt",
+        /// A refusal is not in Kafka.
+        LostRefusal = "lost refusal",
+        /// A record is not in the audit history.
+        MissingEvent = "missing event",
+        /// A record is in the audit history twice.
+        RepeatedEvent = "repeated event",
+        /// The audit history judges wrongly, or finds what was not.
+        WrongVerdict = "wrong verdict",
+        /// The audit history's chains are not whole.
+        BrokenChain = "broken chain",
+        /// A result that somebody was not told of.
+        Untold = "untold",
+        /// Somebody was told too often.
+        ToldTooOften = "told too often",
+        /// A message that no notification is about.
+        UnknownMessage = "unknown message",
+        /// A service has not read everything, or has put records aside.
+        Unread = "unread",
+        /// The monitor takes a lock for what it is not.
+        WrongState = "wrong state",
+        /// What a client saw on the wire.
+        Protocol = "protocol",
+    }
+}
+
+/// The result: figures, and what is wrong.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    /// What was counted, in the order of the path of a message.
+    counts: Vec<(&'static str, u64)>,
+    /// How often each promise was broken.
+    broken: BTreeMap<Broken, u64>,
+    /// The first of them, in words.
+    violations: Vec<(Broken, String)>,
+}
+
+impl Account {
+    /// Compares.
+    pub fn of(book: &Book, evidence: &Evidence) -> Self {
+        let mut account = Self::default();
+        for why in &book.broken {
+            account.violate(Broken::Protocol, why.clone());
+        }
+        account.count("connections that ended", book.breaks);
+        account.count("of them against MQTT", book.broken_count);
+        reports::check(&mut account, book, evidence);
+        commands::check(&mut account, book, evidence);
+        sequence::check(&mut account, evidence);
+        history::check(&mut account, book, evidence);
+        told::check(&mut account, book, evidence);
+        services::check(&mut account, book, evidence);
+        account
+    }
+
+    /// Whether every promise was kept.
+    pub fn is_clean(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// How often a promise was broken.
+    pub fn broken(&self, what: Broken) -> u64 {
+        self.broken.get(&what).copied().unwrap_or(0)
+    }
+
+    /// A figure by its name; 0 if there is none.
+    pub fn figure(&self, name: &str) -> u64 {
+        self.counts.iter().find(|(counted, _)| *counted == name).map_or(0, |(_, count)| *count)
+    }
+
+    fn count(&mut self, name: &'static str, count: u64) {
+        self.counts.push((name, count));
+    }
+
+    fn violate(&mut self, what: Broken, why: String) {
+        *self.broken.entry(what).or_default() += 1;
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push((what, why));
+        }
+    }
+}
+
+/// A table for people.
+impl fmt::Display for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.counts {
+            writeln!(formatter, "{count:>10}  {name}")?;
+        }
+        if self.is_clean() {
+            return writeln!(formatter, "{:>10}  promises broken", 0);
+        }
+        for (what, count) in &self.broken {
+            writeln!(formatter, "{count:>10}  BROKEN: {what}")?;
+            let of_kind = self.violations.iter().filter(|(kind, _)| kind == what);
+            for (_, why) in of_kind.take(PRINTED_MAX) {
+                writeln!(formatter, "{:>14}{why}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is read of a record's value, whichever message hook it is of. By hand, so that a mistake in the
+/// product's own reader does not hide one in its writer.
+#[derive(Debug, Deserialize)]
+struct Value {
+    client_id: String,
+    topic: String,
+    payload: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Value {
+    fn of(record: &Record) -> Option<Self> {
+        serde_json::from_slice(&record.value).ok()
+    }
+
+    fn payload(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(&self.payload).ok()
+    }
+}
+
+/// What is read of a message's payload.
+#[derive(Debug, Default, Deserialize)]
+struct Payload {
+    #[serde(default)]
+    process_id: String,
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    n: u64,
+    #[serde(default)]
+    battery: f32,
+    #[serde(default)]
+    lock_state: i64,
+}
+
+impl Payload {
+    fn of(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+}
+
+fn of_stream<'a>(evidence: &'a Evidence, stream: &'a str) -> impl Iterator<Item = &'a Record> {
+    evidence.records.iter().filter(move |record| record.stream == stream)
+}
+
+fn is_dup(record: &Record) -> bool {
+    record.header("dup") == "true"
+}
+
+/// Where a record is, for people.
+fn place(record: &Record) -> String {
+    format!("{}/{}@{}", record.stream, record.partition, record.offset)
+}

@@ -1,0 +1,435 @@
+//! Made-up records: each fault must be found, and nothing else.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::*;
+use crate::checker::evidence::{Event, Notification, Offset, State};
+use crate::checker::ledger::{Outage, Page, Part, Report, Said, Sent};
+use crate::stack::{COMMANDS, REJECTED, STATES};
+
+const LOCK: &str = "10083618796833171";
+const REPORTS: u64 = 5;
+/// The report that answers the command.
+const RESULT: u64 = 3;
+const COMMAND: &str = r#"{"process_id":"p1"}"#;
+
+/// A world in which every promise is kept: five reports, the third of them the result of a command.
+struct World {
+    book: Book,
+    evidence: Evidence,
+}
+
+fn report(n: u64) -> String {
+    let process_id = if n < RESULT { "p0" } else { "p1" };
+    format!(
+        r#"{{ "process_id": "{process_id}", "action": "unlock", "battery": 83.4, "lock_state": 1, "n": {n} }}"#
+    )
+}
+
+fn record(stream: &str, offset: i64, payload: &str, seq: &str, dup: bool) -> Record {
+    let topic = if stream == STATES { "state" } else { "command" };
+    let value = json!({
+        "client_id": LOCK,
+        "topic": format!("devices/{LOCK}/{topic}"),
+        "payload": STANDARD.encode(payload),
+        "reason": "stale",
+    });
+    let headers = [("seq", seq.to_owned()), ("dup", dup.to_string())];
+    Record {
+        stream: stream.to_owned(),
+        partition: 2,
+        offset,
+        key: Some(LOCK.to_owned()),
+        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        value: value.to_string().into_bytes(),
+    }
+}
+
+fn event(kind: &str, stream: &str, offset: i64, process_id: &str, verdict: &str) -> Event {
+    Event {
+        kind: kind.to_owned(),
+        lock: LOCK.to_owned(),
+        process_id: process_id.to_owned(),
+        verdict: verdict.to_owned(),
+        findings: Vec::new(),
+        place: (stream.to_owned(), 2),
+        offset,
+    }
+}
+
+fn notification(channel: &str) -> Notification {
+    Notification {
+        id: channel.to_owned(),
+        event_type: "unlocked".to_owned(),
+        channel: channel.to_owned(),
+        lock: LOCK.to_owned(),
+        process_id: "p1".to_owned(),
+        status: "sent".to_owned(),
+        ambiguous: 0,
+    }
+}
+
+fn sent(said: Said, receipt_ms: Option<u64>) -> Sent {
+    let (lock, payload) = (LOCK.to_owned(), COMMAND.into());
+    Sent { lock, payload, at_ms: 100_000, said, received: u32::from(receipt_ms.is_some()), receipt_ms }
+}
+
+impl World {
+    fn new() -> Self {
+        let reports = (1..=REPORTS).map(|n| Report {
+            payload: Bytes::from(report(n)),
+            acked: true,
+            result_of: (n == RESULT).then(|| "p1".to_owned()),
+        });
+        let page = Page { reports: reports.collect(), granted_ms: vec![1], ..Page::default() };
+        let book = Book {
+            locks: [(LOCK.to_owned(), page)].into(),
+            commands: [("p1".to_owned(), sent(Said::Acked, Some(100_100)))].into(),
+            ..Book::default()
+        };
+        let states = (1..=REPORTS).map(|n| record(STATES, n as i64, &report(n), &format!("7-{n}"), false));
+        let receipt = record(COMMANDS, 0, COMMAND, "7-1", false);
+        let place = |stream: &str| (stream.to_owned(), 2);
+        let end = REPORTS as i64 + 1;
+        let offset = |service| Offset { service, place: place(STATES), next: end };
+        let evidence = Evidence {
+            records: states.chain([receipt]).collect(),
+            ends: [(place(STATES), end), (place("message_state.auditor.dlq"), 0)].into(),
+            offsets: ["auditor", "monitor", "notifier"].map(offset).into(),
+            events: vec![
+                event("command", COMMANDS, 0, "p1", "ok"),
+                event("result", STATES, RESULT as i64, "p1", "ok"),
+                event("change", STATES, RESULT as i64, "p1", ""),
+            ],
+            chains: None,
+            states: [(LOCK.to_owned(), State { last_offset: 5, lock_state: Some(1), battery: Some(83.4) })]
+                .into(),
+            notifications: vec![notification("email"), notification("sms")],
+            arrivals: [("email".to_owned(), 1), ("sms".to_owned(), 1)].into(),
+        };
+        Self { book, evidence }
+    }
+
+    fn page(&mut self) -> &mut Page {
+        self.book.locks.get_mut(LOCK).unwrap()
+    }
+
+    fn command(&mut self) -> &mut Sent {
+        self.book.commands.get_mut("p1").unwrap()
+    }
+
+    /// Puts a record at a place in the stream.
+    fn insert(&mut self, at: usize, record: Record) {
+        self.evidence.records.insert(at, record);
+    }
+
+    fn broker_died(&mut self, from_ms: u64) {
+        self.book.outages.push(Outage { part: Part::Broker, from_ms, until_ms: Some(from_ms + 500) });
+    }
+}
+
+/// What is found after a change to the world: exactly this, each as often.
+fn check(name: &str, change: impl FnOnce(&mut World), expected: &[(Broken, u64)]) {
+    let mut world = World::new();
+    change(&mut world);
+    let account = Account::of(&world.book, &world.evidence);
+    let expected: BTreeMap<Broken, u64> = expected.iter().copied().collect();
+    assert_eq!(account.broken, expected, "{name}\n{account}");
+}
+
+#[test]
+fn a_world_that_keeps_its_promises_is_clean() {
+    check("nothing", |_| {}, &[]);
+    let world = World::new();
+    let account = Account::of(&world.book, &world.evidence);
+    assert!(account.is_clean());
+    let counts = ["reports acknowledged", "reports stored", "commands that reached their locks"];
+    assert_eq!(counts.map(|name| account.figure(name)), [REPORTS, REPORTS, 1]);
+    assert!(account.to_string().contains("0  promises broken"), "{account}");
+}
+
+#[test]
+fn reports_are_accounted_for() {
+    check(
+        "lost",
+        |world| drop(world.evidence.records.remove(1)),
+        &[(Broken::LostReport, 1), (Broken::Gap, 1)],
+    );
+    let last = REPORTS as usize - 1;
+    check(
+        "the last is lost",
+        |world| drop(world.evidence.records.remove(last)),
+        &[(Broken::LostReport, 1), (Broken::WrongState, 1)],
+    );
+    check(
+        "the last was not acknowledged and is not there",
+        |world| {
+            world.page().reports[last].acked = false;
+            world.evidence.records.remove(last);
+            let state = world.evidence.states.get_mut(LOCK).unwrap();
+            state.last_offset -= 1;
+        },
+        &[],
+    );
+    check(
+        "one that was not acknowledged is passed",
+        |world| {
+            world.page().reports[1].acked = false;
+            world.evidence.records.remove(1);
+        },
+        &[(Broken::Disorder, 1), (Broken::Gap, 1)],
+    );
+    check(
+        "other bytes",
+        |world| {
+            world.evidence.records[1] = record(STATES, 2, &report(2).replace("83.4", "83.5"), "7-2", false)
+        },
+        &[(Broken::AlteredRecord, 1), (Broken::LostReport, 1)],
+    );
+    check(
+        "nobody has sent it",
+        |world| world.insert(5, record(STATES, 6, &report(9), "7-6", false)),
+        &[(Broken::UnknownRecord, 1), (Broken::WrongState, 1)],
+    );
+}
+
+#[test]
+fn order_and_repetitions_are_accounted_for() {
+    check(
+        "a pair is swapped by the broker",
+        |world| {
+            world.evidence.records.swap(1, 2);
+        },
+        // Behind a later one, and a number that was skipped and another that went back.
+        &[(Broken::Disorder, 1), (Broken::Gap, 1), (Broken::UnexplainedDuplicate, 1)],
+    );
+    check(
+        "a pair is swapped before it is numbered, and says dup",
+        |world| {
+            world.evidence.records[1] = record(STATES, 2, &report(3), "7-2", true);
+            world.evidence.records[2] = record(STATES, 3, &report(2), "7-3", true);
+        },
+        &[(Broken::Disorder, 1)],
+    );
+    check(
+        "sent again by the lock on another connection",
+        |world| {
+            world.insert(5, record(STATES, 6, &report(4), "8-1", true));
+            world.insert(6, record(STATES, 7, &report(5), "8-2", true));
+            world.evidence.states.get_mut(LOCK).unwrap().last_offset = 7;
+        },
+        &[],
+    );
+    check(
+        "sent again by the bridge",
+        |world| world.insert(5, record(STATES, 6, &report(5), "7-5", true)),
+        &[],
+    );
+    check(
+        "sent again and not marked",
+        |world| world.insert(5, record(STATES, 6, &report(5), "8-1", false)),
+        // And the monitor should have taken it for another one.
+        &[(Broken::UnexplainedDuplicate, 1), (Broken::WrongState, 1)],
+    );
+    check(
+        "stored twice and not marked",
+        |world| world.insert(5, record(STATES, 6, &report(5), "7-5", false)),
+        &[(Broken::UnexplainedDuplicate, 2), (Broken::WrongState, 1)],
+    );
+    check("another partition", |world| world.evidence.records[4].partition = 3, &[(Broken::Disorder, 1)]);
+    check("no seq", |world| drop(world.evidence.records[5].headers.remove("seq")), &[(Broken::Gap, 1)]);
+}
+
+#[test]
+fn commands_are_accounted_for() {
+    let forget = |world: &mut World| {
+        world.command().receipt_ms = None;
+        world.evidence.records.pop();
+        world.evidence.events.remove(0);
+    };
+    check("lost", forget, &[(Broken::LostCommand, 1)]);
+    check(
+        "lost with the broker",
+        |world| {
+            forget(world);
+            world.broker_died(100_500);
+        },
+        &[],
+    );
+    check(
+        "lost, and the broker died long after it",
+        |world| {
+            forget(world);
+            world.broker_died(160_000);
+        },
+        &[(Broken::LostCommand, 1)],
+    );
+    let no_receipt = |world: &mut World| {
+        world.evidence.records.pop();
+        world.evidence.events[0] = event("finding", STATES, RESULT as i64, "p1", "");
+        world.evidence.events[0].findings = vec!["orphan_result".to_owned()];
+    };
+    check(
+        "the receipt is lost, and the history says so",
+        no_receipt,
+        &[(Broken::LostReceipt, 1), (Broken::WrongVerdict, 1)],
+    );
+    check(
+        "the receipt is lost with the broker",
+        |world| {
+            no_receipt(world);
+            world.broker_died(100_200);
+        },
+        &[],
+    );
+    check(
+        "a receipt without a PUBACK",
+        |world| world.command().receipt_ms = None,
+        &[(Broken::LostCommand, 1), (Broken::UnknownRecord, 1)],
+    );
+    check(
+        "a refusal that is not on record",
+        |world| world.command().said = Said::Refused(0x87),
+        &[(Broken::LostRefusal, 1)],
+    );
+    for (dup, expected) in [(true, vec![]), (false, vec![(Broken::UnexplainedDuplicate, 1)])] {
+        check(
+            "a receipt twice",
+            |world| {
+                world.insert(6, record(COMMANDS, 1, COMMAND, "7-2", dup));
+                world.evidence.events.push(event("command", COMMANDS, 1, "p1", "duplicate"));
+            },
+            &expected,
+        );
+    }
+}
+
+#[test]
+fn the_history_is_accounted_for() {
+    check(
+        "no command",
+        |world| drop(world.evidence.events.remove(0)),
+        &[(Broken::MissingEvent, 1), (Broken::WrongVerdict, 1)],
+    );
+    check("no result", |world| drop(world.evidence.events.remove(1)), &[(Broken::MissingEvent, 1)]);
+    check(
+        "a record twice",
+        |world| world.evidence.events.push(event("command", COMMANDS, 0, "p1", "ok")),
+        &[(Broken::RepeatedEvent, 1), (Broken::WrongVerdict, 1)],
+    );
+    check(
+        "a result twice",
+        |world| world.evidence.events.push(event("result", STATES, 4, "p1", "ok")),
+        &[(Broken::RepeatedEvent, 1)],
+    );
+    check(
+        "a replay that was none",
+        |world| world.evidence.events[0].verdict = "replay".to_owned(),
+        &[(Broken::WrongVerdict, 2)],
+    );
+    check(
+        "something was found",
+        |world| world.evidence.events[1].findings.push("result_mismatch".to_owned()),
+        &[(Broken::WrongVerdict, 1)],
+    );
+    check(
+        "an attempt that was none",
+        |world| {
+            world.insert(6, record(REJECTED, 0, COMMAND, "9-1", false));
+            world.evidence.events.push(event("attempt", REJECTED, 0, "p1", "stale"));
+        },
+        &[(Broken::WrongVerdict, 1)],
+    );
+    check(
+        "chains",
+        |world| world.evidence.chains = Some("chain 2: row 7".to_owned()),
+        &[(Broken::BrokenChain, 1)],
+    );
+}
+
+#[test]
+fn what_was_told_is_accounted_for() {
+    let arrive = |world: &mut World, id: &str, times: u32| {
+        world.evidence.arrivals.insert(id.to_owned(), times);
+    };
+    check("a mail too many", |world| arrive(world, "email", 2), &[(Broken::ToldTooOften, 1)]);
+    check(
+        "a mail twice that may have been sent",
+        |world| {
+            arrive(world, "email", 2);
+            world.evidence.notifications[0].ambiguous = 1;
+        },
+        &[],
+    );
+    check("an SMS that did not arrive", |world| arrive(world, "sms", 0), &[(Broken::Untold, 1)]);
+    check(
+        "an SMS that was given up",
+        |world| world.evidence.notifications[1].status = "expired".to_owned(),
+        &[(Broken::Untold, 1)],
+    );
+    check(
+        "no SMS",
+        |world| {
+            world.evidence.notifications.pop();
+            world.evidence.arrivals.remove("sms");
+        },
+        &[(Broken::Untold, 1)],
+    );
+    check(
+        "two notifications",
+        |world| {
+            world.evidence.notifications.push(Notification { id: "other".to_owned(), ..notification("sms") });
+            arrive(world, "other", 1);
+        },
+        &[(Broken::ToldTooOften, 1)],
+    );
+    check(
+        "that it was locked, which nobody has asked for",
+        |world| {
+            let result = &mut world.page().reports[RESULT as usize - 1];
+            let locked = String::from_utf8(result.payload.to_vec()).unwrap().replace("unlock", "lock");
+            result.payload = locked.clone().into();
+            world.evidence.records[RESULT as usize - 1] = record(STATES, 3, &locked, "7-3", false);
+        },
+        &[(Broken::ToldTooOften, 2)],
+    );
+    check("from nowhere", |world| arrive(world, "ghost", 1), &[(Broken::UnknownMessage, 1)]);
+}
+
+#[test]
+fn services_are_accounted_for() {
+    check("behind", |world| world.evidence.offsets[2].next -= 1, &[(Broken::Unread, 1)]);
+    let dead = ("message_state.auditor.dlq".to_owned(), 2);
+    check("put aside", |world| world.evidence.ends.extend([(dead, 1)]), &[(Broken::Unread, 1)]);
+    let state = |change: fn(&mut State)| {
+        move |world: &mut World| change(world.evidence.states.get_mut(LOCK).unwrap())
+    };
+    check("an old state", state(|state| state.last_offset = 4), &[(Broken::WrongState, 1)]);
+    check("another state", state(|state| state.lock_state = Some(0)), &[(Broken::WrongState, 1)]);
+    check(
+        "the last report again is none",
+        |world| world.insert(5, record(STATES, 6, &report(5), "8-1", true)),
+        &[],
+    );
+    check(
+        "a lock from nowhere",
+        |world| world.evidence.states.extend([("1".to_owned(), State::default())]),
+        &[(Broken::WrongState, 1)],
+    );
+    check(
+        "seen by a client",
+        |world| (world.book.broken, world.book.broken_count) = (vec!["PUBACK".to_owned()], 1),
+        &[(Broken::Protocol, 1)],
+    );
+}
+
+#[test]
+fn a_long_list_is_bounded() {
+    let mut account = Account::default();
+    for n in 0..10 * VIOLATIONS_MAX {
+        account.violate(Broken::Gap, n.to_string());
+    }
+    assert_eq!((account.broken(Broken::Gap), account.violations.len()), (2_000, VIOLATIONS_MAX));
+    assert_eq!(account.to_string().lines().count(), 1 + PRINTED_MAX);
+}
