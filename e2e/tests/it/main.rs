@@ -16,6 +16,7 @@ mod audit;
 mod commands;
 mod crash;
 mod demo;
+mod faults;
 mod fleet;
 mod notify;
 mod order;

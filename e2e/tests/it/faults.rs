@@ -1,0 +1,84 @@
+//! Parts of the whole system die or go away while locks report and are commanded; afterwards each
+//! promise is accounted for.
+
+use std::time::Duration;
+
+use latchline_e2e::checker::account::Account;
+use latchline_e2e::checker::fault::Fault;
+use latchline_e2e::checker::gather::{gather, settle};
+use latchline_e2e::checker::ledger::Part;
+use latchline_e2e::checker::traffic::{Plan, Traffic};
+use latchline_e2e::kafka::Kafka;
+use latchline_e2e::stack::notifier::User;
+use latchline_e2e::stack::whole::{Whole, Wishes};
+use latchline_shared::kit::testing::Seed;
+use tokio::time::Instant;
+
+use crate::support::{self, DEADLINE};
+
+const PLAN: Plan = Plan {
+    locks: 40,
+    report_every: Duration::from_millis(400),
+    operators: 2,
+    command_every: Duration::from_millis(150),
+    breaks_per_mille: 10,
+};
+/// Messages that are acknowledged between two faults.
+const BETWEEN: u64 = 300;
+/// How long what goes away stays away.
+const AWAY: Duration = Duration::from_secs(4);
+/// Whoever is killed and comes back under its name has its partitions at once.
+const INSTANCE: (&str, &str) = ("consumer.instance_id", "one");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_process_is_killed() {
+    let parts = [Part::Broker, Part::Auditor, Part::Monitor, Part::Notifier, Part::Kafka, Part::Postgres];
+    check("each_process_is_killed", &parts.map(Fault::Killed)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_need_goes_away_for_a_while() {
+    let parts = [Part::Kafka, Part::Postgres, Part::Mail];
+    check("what_others_need_goes_away", &parts.map(|part| Fault::Stopped(part, AWAY))).await;
+}
+
+#[expect(clippy::disallowed_macros, reason = "the figures are worth reading")]
+async fn check(name: &str, faults: &[Fault]) {
+    // Only a node of our own is killed.
+    let Some(kafka @ Kafka::Apache(_)) = support::chosen().await else { return };
+    let mut random = Seed::of_this_run().random(name);
+    let begun = Instant::now();
+    let mut whole = start(kafka).await;
+    let traffic = Traffic::start(&whole.site().unwrap(), PLAN, Seed(random.number())).await.unwrap();
+    for fault in faults {
+        traffic.progress(BETWEEN, DEADLINE).await.unwrap();
+        println!("{name}: {fault:?} after {:?}", begun.elapsed());
+        fault.strike(&mut whole, &traffic.ledger).await.unwrap();
+    }
+    traffic.progress(BETWEEN, DEADLINE).await.unwrap();
+    let ledger = traffic.end().await.unwrap();
+    settle(&whole, DEADLINE).await.unwrap();
+    let account = Account::of(&ledger.book(), &gather(&whole).await.unwrap());
+    println!("{name}: accounted after {:?}\n{account}", begun.elapsed());
+    assert!(account.is_clean(), "{account}");
+    whole.finish().await.unwrap();
+}
+
+async fn start(kafka: Kafka) -> Whole {
+    let owner = User { id: "owner".to_owned(), phone: 9_012_345_678, locks: vec!["*".to_owned()] };
+    let wishes = Wishes {
+        users: &[owner],
+        auditor: &[INSTANCE],
+        monitor: &[INSTANCE],
+        notifier: &[
+            INSTANCE,
+            // A lease is as long as an attempt may take, and what failed is tried again soon.
+            ("email.send_timeout_ms", "2000"),
+            ("retry.base_ms", "100"),
+            ("retry.cap_ms", "1000"),
+            ("retry.breaker_open_ms", "500"),
+        ],
+        ..Wishes::default()
+    };
+    Whole::start(kafka, wishes).await.unwrap()
+}
