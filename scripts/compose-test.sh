@@ -24,6 +24,7 @@ readonly PORTS=(MQTT:1883 WEBSOCKET:8083 BROKER:18083 AUDITOR:8101 MONITOR:8102 
 readonly HEALTHY_S=300
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-latchline-test}
 scratch=$(mktemp -d -t compose-test.XXXXXX)
+mkdir "$scratch/keep"
 
 say() { printf 'compose-test: %s\n' "$*"; }
 fail() {
@@ -173,7 +174,7 @@ journey() {
   local environment=() name
   for name in $names; do environment+=(-e "$name"); done
   "$docker" run --rm -i --network host --read-only --cap-drop ALL --security-opt no-new-privileges \
-    --name "$COMPOSE_PROJECT_NAME-$1" "${environment[@]}" \
+    --user "$(id -u):$(id -g)" --volume "$scratch/keep:/keep" --name "$COMPOSE_PROJECT_NAME-$1" "${environment[@]}" \
     "latchline/journey:${LATCHLINE_VERSION:-0.1.0}" "$@"
 }
 
@@ -229,7 +230,7 @@ lines=$("${compose[@]}" run --rm -T secrets environment 2>/dev/null </dev/null)
 names=$(sed -n 's/^export \([A-Z_]*\)=.*/\1/p' <<<"$lines")
 eval "$lines"
 look_for_secrets
-timed "the whole way through the published ports" journey run </dev/null
+timed "the whole way through the published ports" journey run --account /keep/account </dev/null
 
 mkfifo "$scratch/until"
 journey traffic --until-stdin-closes <"$scratch/until" >"$scratch/traffic.log" 2>&1 &
@@ -242,4 +243,5 @@ done
 exec 9>&-
 timed "every acknowledged message is accounted for" wait "$traffic"
 tail -n 12 "$scratch/traffic.log"
+timed "what was seen before is still so" journey again /keep/account </dev/null
 say "passed in $((SECONDS - began)) s"
