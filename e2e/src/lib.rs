@@ -29,6 +29,7 @@ pub mod stack;
 pub mod bench;
 pub mod containers;
 pub mod demo;
+pub mod journey;
 
 pub mod arguments;
 pub mod random;

@@ -1,23 +1,28 @@
-//! `demo`: starts Kafka, the broker and a few locks on this machine, and tells what happens.
+//! `demo`: starts Kafka, the broker, the three services and a few locks on this machine, and tells
+//! what happens.
 //!
 //! It runs on until Ctrl-C, so that people can try things; with `--once` it ends after the story,
-//! with exit code 0 if everything that was told was seen in Kafka.
-#![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
+//! with exit code 0 if everything that was told came true.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use latchline_e2e::demo::follower::Follower;
-use latchline_e2e::demo::screen::{self, heading, say};
-use latchline_e2e::demo::story::{LOCKS, Story};
-use latchline_e2e::kafka::reader::{From, Reader};
+use latchline_e2e::demo::cast::{OWNER, OWNER_PHONE};
+use latchline_e2e::demo::figures::in_words;
+use latchline_e2e::demo::further::{look_further, parts};
+use latchline_e2e::demo::screen::{heading, proved, say};
+use latchline_e2e::demo::story::Story;
 use latchline_e2e::kafka::{Choice, Kafka};
-use latchline_e2e::stack::{COMMANDS, REJECTED, STATES, Stack};
+use latchline_e2e::stack::Settings;
+use latchline_e2e::stack::notifier::User;
+use latchline_e2e::stack::whole::{Whole, Wishes};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+/// New data does not wake a waiting fetch of the development Kafka, and what it owes to somebody who
+/// asks nothing more does not come after its standstill: that is waited for 6 s, not a minute.
+const KAFKA_PROPERTIES: &str = r#"{ "fetch.wait.max.ms" = "10", "socket.timeout.ms" = "6000", "session.timeout.ms" = "15000", "heartbeat.interval.ms" = "1000" }"#;
 
 /// Shows Latchline at work on this machine
 #[derive(Parser)]
@@ -32,9 +37,10 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let begun_at = Instant::now();
     let arguments = Arguments::parse();
     tokio::select! {
-        result = play(&arguments) => result,
+        result = play(&arguments, begun_at) => result,
         result = ended() => result,
     }
 }
@@ -52,78 +58,49 @@ async fn ended() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn play(arguments: &Arguments) -> anyhow::Result<()> {
+async fn play(arguments: &Arguments, begun_at: Instant) -> anyhow::Result<()> {
     heading("Latchline carries the messages of smart locks from MQTT into Kafka, and loses none");
-    say("  lock ──MQTT──> broker ──> Kafka          (acknowledged when Kafka has it)\n  \
-           lock <──signed command── operator");
+    say("lock ──MQTT──> broker ──> Kafka ──> auditor    who opened what, with proof\n\
+         lock <──signed command──┘       ├──> monitor    the state of every lock, alarms\n\
+         \x20                                └──> notifier   tells the owner by mail and SMS");
     let choice = Choice::of_environment()?;
-    say(&format!("\nStarting {} and the broker …", choice.name()));
-    let mut stack = Stack::start_for_people(Kafka::start(choice).await?).await?;
-    say(&format!("MQTT at {}, Kafka at {}", stack.mqtt(), stack.kafka.bootstrap()));
-    // From now on: a Kafka that was there already may hold much.
-    let reader = Reader::open(&stack.kafka.bootstrap(), &[STATES, COMMANDS, REJECTED], From::End).await?;
-    let follower = Follower::start(reader, screen::record);
+    say(&format!("\nStarting {},\nPostgres, the broker and three services …", choice.name()));
+    let mut whole = start(choice).await?;
+    let site = whole.site()?;
+    parts(&site);
+    proved(&format!("all are ready after {}", in_words(begun_at.elapsed())));
 
-    let interval = Duration::from_secs(arguments.interval);
-    let locks = Story::begin(&mut stack, &follower, interval).await?.play().await?;
+    let folder = whole.stack.folder().to_owned();
+    let mut story = Story::begin(&mut whole, Duration::from_secs(arguments.interval), begun_at).await?;
+    story.play().await?;
     if arguments.once {
-        heading("All of it was seen in Kafka.");
-        drop(locks);
-        return stack.finish().await;
+        drop(story);
+        whole.finish().await?;
+        heading("All of it came true.");
+        return Ok(());
     }
-    look_further(&stack)?;
+    look_further(&site, &folder)?;
+    // The locks go on, and what comes is shown.
     std::future::pending().await
 }
 
-fn look_further(stack: &Stack) -> anyhow::Result<()> {
-    let http = stack.broker.address("http");
-    let folder = own_folder()?;
-    let environment = write_environment(stack)?;
-    let (folder, environment) = (folder.display(), environment.display());
-    let lock = LOCKS[1];
-    heading("Try it yourself; the locks go on until Ctrl-C");
-    say(&format!(
-        "source {environment}      (server, passwords, keys of this run)\n\
-         {folder}/lockctl unlock {lock}\n\
-         {folder}/lockctl unlock {lock} --v5 --forge\n\
-         {folder}/lockctl records {COMMANDS}\n\
-         {folder}/lockctl records {REJECTED}\n\
-         {folder}/locksim attack\n\
-         mosquitto_sub -p {port} -u operator -P \"$LATCHLINE_PASSWORD\" -i operator-me -t 'devices/+/state'\n\
-         http://{http}/metrics   http://{http}/readyz",
-        port = stack.mqtt().port(),
-    ));
-    println!();
-    Ok(())
-}
-
-fn own_folder() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("find this program")?;
-    Ok(own.parent().context("this program is in no folder")?.to_owned())
-}
-
-/// Secrets of this run, in a file that only its owner can read, gone when the demo ends.
-fn write_environment(stack: &Stack) -> anyhow::Result<PathBuf> {
-    let path = stack.folder().join("environment");
-    let mut file = private_file(&path)?;
-    for (name, value) in [
-        ("SERVER", stack.mqtt().to_string()),
-        ("KAFKA", stack.kafka.bootstrap()),
-        ("PASSWORD", stack.secrets.operator.clone()),
-        ("ADMINISTRATOR_PASSWORD", stack.secrets.administrator.clone()),
-        ("MASTER_KEY", stack.secrets.master_hex.clone()),
-    ] {
-        writeln!(file, "export LATCHLINE_{name}={value}")?;
+async fn start(choice: Choice) -> anyhow::Result<Whole> {
+    let owner = User { id: OWNER.to_owned(), phone: OWNER_PHONE, locks: vec!["*".to_owned()] };
+    let service: Settings = &[("consumer.kafka.properties", KAFKA_PROPERTIES)];
+    let wishes = Wishes {
+        users: &[owner],
+        well_known_ports: true,
+        auditor: service,
+        monitor: service,
+        notifier: service,
+        ..Wishes::default()
+    };
+    let mut whole = Whole::start(Kafka::start(choice).await?, wishes).await?;
+    // In the story Kafka and the mail server fail, and people try what they like: nobody shall fail
+    // because a program warns.
+    whole.stack.broker.expect("");
+    for program in [&mut whole.audit.auditor, &mut whole.monitor.monitor, &mut whole.notifier.notifier] {
+        program.expect("");
     }
-    Ok(path)
-}
-
-fn private_file(path: &Path) -> anyhow::Result<std::fs::File> {
-    let mut options = std::fs::OpenOptions::new();
-    options
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("create {}", path.display()))
+    Ok(whole)
 }

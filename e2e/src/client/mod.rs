@@ -4,6 +4,7 @@
 //! does what an ordinary client would not: send what it likes, acknowledge what it likes.
 
 pub mod packet;
+pub mod websocket;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -157,6 +157,8 @@ fn consumer(bootstrap: &str) -> anyhow::Result<BaseConsumer> {
         .set("group.id", "latchline-reader")
         .set("fetch.wait.max.ms", "10")
         .set("reconnect.backoff.max.ms", "500")
+        // After a silence the development Kafka still owes answers to whoever asks nothing more.
+        .set("socket.timeout.ms", "10000")
         .create()?;
     Ok(consumer)
 }

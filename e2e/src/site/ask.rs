@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Api, Site};
-use crate::sink::{Message, Messages};
+use crate::sink::{KEEP_MAX, Message, Messages};
 
 /// Longest wait for what takes seconds on a machine with nothing else to do.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -81,6 +81,8 @@ pub struct Entry {
     pub receiver: Option<String>,
     /// The state that was reported.
     pub lock_state: Option<String>,
+    /// The battery then, in percent.
+    pub battery: Option<f64>,
     /// The broker's id of the message.
     pub mid: Option<String>,
     /// When, by the broker's clock.
@@ -287,7 +289,12 @@ impl Site {
 
     /// What arrived at a sink.
     pub async fn arrived(&self, sink: &Api) -> anyhow::Result<Messages> {
-        sink.get("/api/messages").await?.error_for_status()?.json().await.context("messages of a sink")
+        sink.get(&format!("/api/messages?limit={KEEP_MAX}"))
+            .await?
+            .error_for_status()?
+            .json()
+            .await
+            .context("messages of a sink")
     }
 
     /// What was told of a lock, as far as notifications are `wanted`, and what of it arrived.

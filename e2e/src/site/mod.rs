@@ -125,6 +125,11 @@ impl Api {
         self.send(self.client.post(format!("{}{path}", self.url)).json(body), path).await
     }
 
+    /// Puts JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<reqwest::Response> {
+        self.send(self.client.put(format!("{}{path}", self.url)).json(body), path).await
+    }
+
     /// Whether it does its job.
     pub async fn is_ready(&self) -> bool {
         self.get("/readyz").await.is_ok_and(|answer| answer.status().is_success())

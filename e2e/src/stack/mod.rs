@@ -65,24 +65,6 @@ impl Stack {
         Self::start_with(kafka, &[]).await
     }
 
-    /// As [`Stack::start`], at the well-known ports that are free, and with nobody to fail when the
-    /// broker warns: for a demo, not for a test.
-    pub async fn start_for_people(kafka: Kafka) -> anyhow::Result<Self> {
-        let mut settings = Vec::new();
-        for (key, address) in [
-            ("listen.tcp", "127.0.0.1:1883"),
-            ("listen.ws", "127.0.0.1:8083"),
-            ("http.address", "127.0.0.1:18083"),
-        ] {
-            if std::net::TcpListener::bind(address).is_ok() {
-                settings.push((key, address));
-            }
-        }
-        let mut stack = Self::start_with(kafka, &settings).await?;
-        stack.broker.expect("");
-        Ok(stack)
-    }
-
     /// As [`Stack::start`], with further settings of the broker, which win over the stack's own.
     pub async fn start_with(kafka: Kafka, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         for stream in [STATES, COMMANDS, REJECTED] {

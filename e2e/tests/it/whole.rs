@@ -1,13 +1,21 @@
 //! The whole system, from the lock's report to the owner's telephone.
 
+use std::time::Duration;
+
 use latchline_e2e::feed::{Feed, Report, Scene};
+use latchline_e2e::journey::{path, traffic};
+use latchline_e2e::kafka::Kafka;
 use latchline_e2e::site::ask::DEADLINE;
 use latchline_e2e::stack::notifier::User;
 use latchline_e2e::stack::whole::{Whole, Wishes};
-use latchline_e2e::stack::{COMMANDS, STATES};
+use latchline_e2e::stack::{COMMANDS, LISTENERS, STATES, service};
 use latchline_shared::kit::clock;
+use tokio::sync::oneshot;
 
 use crate::support;
+
+/// Longest wait until everything is accounted for.
+const LONG: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_starts_and_says_where_it_is() {
@@ -65,5 +73,50 @@ async fn what_happens_can_be_asked_and_comes_by_itself() {
     let raised = alarms.find("the alarm", DEADLINE, |event| event["type"] == "lock_fault").await.unwrap();
     assert_eq!((raised.name.as_str(), raised.data["alarm_id"].as_str()), ("change", Some(alarm.id.as_str())));
     drop((audit, alarms));
+    whole.finish().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_way_on_the_development_kafka() {
+    the_whole_way(support::development().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_way_on_the_chosen_kafka() {
+    let Some(kafka) = support::chosen().await else { return };
+    the_whole_way(kafka).await;
+}
+
+/// What is done to containers, done to processes: the way once, then each restarted under traffic.
+#[expect(clippy::disallowed_macros, reason = "what was seen is worth reading")]
+async fn the_whole_way(kafka: Kafka) {
+    let owner = User { id: "owner".to_owned(), phone: 9_012_345_678, locks: vec!["*".to_owned()] };
+    let wishes = Wishes { users: &[owner], ..Wishes::default() };
+    let mut whole = Whole::start(kafka, wishes).await.unwrap();
+    let site = whole.site().unwrap();
+    let account = path::run(&site, &mut |line| println!("{line}")).await.unwrap();
+    assert_eq!((account.judged.len(), account.alarms.len()), (4, 4));
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (auditor, monitor) = (&mut whole.audit.auditor, &mut whole.monitor.monitor);
+    let (notifier, broker) = (&mut whole.notifier.notifier, &mut whole.stack.broker);
+    let restarts = async {
+        for (program, listeners) in [
+            (auditor, &service::LISTENERS[..]),
+            (monitor, &service::LISTENERS),
+            (notifier, &service::LISTENERS),
+            (broker, &LISTENERS),
+        ] {
+            program.stop().await.unwrap();
+            program.start(listeners).await.unwrap();
+            site.ready(DEADLINE).await.unwrap();
+        }
+        drop(stop);
+    };
+    let (lines, ()) = tokio::join!(traffic::run(&site, async { drop(stopped.await) }, LONG), restarts);
+    for line in lines.unwrap() {
+        println!("{line}");
+    }
+    account.check(&site).await.unwrap();
     whole.finish().await.unwrap();
 }
