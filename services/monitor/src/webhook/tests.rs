@@ -292,7 +292,7 @@ async fn what_a_dead_worker_leased_comes_again() {
     let queue = Queue::open().await;
     let (desk, url) = Desk::open([]).await;
     queue.add(1..5).await;
-    let leased = super::queue::take(&queue.pool, 3, Duration::from_millis(300)).await.unwrap();
+    let leased = super::queue::take(&queue.pool, 3, Duration::from_secs(2)).await.unwrap();
     assert_eq!(leased.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3]);
     // Nothing overtakes what is under way.
     let mut worker = queue.worker(settings(url));
