@@ -13,10 +13,11 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::desk::{Desk, Pass};
+use super::ends::Ends;
 use super::metrics::Metrics;
 use super::policy::{Tried, verdict};
 use super::provider::Provider;
-use super::queue::settle::{End, Settled, put_back, settle};
+use super::queue::settle::{End, Settled, put_back};
 use super::queue::{Attempt, Leased, Told};
 use super::settings::Settings;
 use crate::address::masked;
@@ -43,6 +44,8 @@ pub struct Bench<P> {
     pub render: Render,
     /// Counts.
     pub metrics: Metrics,
+    /// What is not yet written.
+    pub ends: Ends,
 }
 
 impl<P: Provider> Bench<P> {
@@ -78,10 +81,8 @@ impl<P: Provider> Bench<P> {
             left: until(row.expires_at),
         };
         let verdict = verdict(&self.settings, tried, &answer, random());
-        let provider = self.desk.name(&pass);
-        let (attempt, owner) = (row.attempt, self.owner.as_str());
-        let end = End { attempt, owner, provider: &provider, took: Some(took), answer: &answer, verdict };
-        self.settle(&row, &end).await;
+        let (attempt, owner, provider) = (row.attempt, self.owner.clone(), self.desk.name(&pass));
+        self.settle(&row, &End { attempt, owner, provider, took: Some(took), answer, verdict }).await;
     }
 
     fn message(&self, row: &Leased) -> Result<Message, Answer> {
@@ -109,13 +110,13 @@ impl<P: Provider> Bench<P> {
         }
     }
 
-    async fn settle(&self, row: &Leased, end: &End<'_>) {
+    async fn settle(&self, row: &Leased, end: &End) {
         let channel = self.desk.channel;
-        match written(row.attempt.id, || settle(&self.pool, end)).await {
+        match written(row.attempt.id, || self.ends.write(&self.pool, end)).await {
             Some(Settled::Done { status, bounced }) => {
                 self.metrics.ended(channel, status, 1);
                 if status == Status::Dead && self.desk.may_complain(Instant::now()) {
-                    let (notification, Answer { code, excerpt, .. }) = (row.attempt.id, end.answer);
+                    let (notification, Answer { code, excerpt, .. }) = (row.attempt.id, &end.answer);
                     warn!(%channel, %notification, provider = end.provider, code, excerpt, "messages are given up");
                 }
                 if end.answer.outcome == Outcome::Accepted {
@@ -175,6 +176,6 @@ fn since(at: Timestamp) -> Duration {
     Duration::try_from(now().duration_since(at)).unwrap_or_default()
 }
 
-fn until(at: Timestamp) -> Duration {
+pub(super) fn until(at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now())).unwrap_or_default()
 }

@@ -1,7 +1,8 @@
 //! The providers of a channel: who is next, who is left alone, and how fast they are fed.
 //!
 //! The first whose breaker lets an attempt begin gets the messages; the next is for when it does not.
-//! Where many hosts stand behind one provider, each has a breaker of its own.
+//! Where many hosts stand behind one provider, each has a breaker of its own, and so many messages under
+//! way as leave places for the others ([`crowd`]).
 //!
 //! Invariant: hosts are remembered while they fail, at most [`HOSTS_MAX`] of them; beyond that a host
 //! is tried as if it had never failed.
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::breaker::{Breaker, Condition, Leave};
+use super::crowd::Crowd;
 use super::pace::Pace;
 use super::provider::Provider;
 use super::settings::Settings;
@@ -39,6 +41,7 @@ struct State {
     /// One for each provider.
     providers: Vec<(Breaker, Pace)>,
     hosts: HashMap<String, Breaker>,
+    crowd: Crowd,
     complained_at: Option<Instant>,
 }
 
@@ -59,6 +62,18 @@ pub struct Pass {
     provider: usize,
     host: Option<String>,
     leave: Leave,
+    began_at: Instant,
+}
+
+/// Why an attempt must not begin now, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The provider fails; another may be there.
+    Provider(Duration),
+    /// The host fails.
+    Host(Duration),
+    /// The host has as many messages under way as it may; then it is the turn of this one.
+    Crowded(Duration),
 }
 
 impl<P: Provider> Desk<P> {
@@ -69,6 +84,7 @@ impl<P: Provider> Desk<P> {
         let state = State {
             providers: providers.iter().map(state).collect(),
             hosts: HashMap::new(),
+            crowd: Crowd::default(),
             complained_at: None,
         };
         Self { channel, providers, settings: settings.clone(), state: Mutex::new(state) }
@@ -100,32 +116,43 @@ impl<P: Provider> Desk<P> {
         Err(wait)
     }
 
-    /// Whether each host behind this provider is left alone by itself.
-    pub fn is_by_host(&self, provider: usize, address: &str) -> bool {
-        self.providers[provider].host(address).is_some()
-    }
-
-    /// An attempt begins, or must not for so long.
-    pub fn begin(&self, provider: usize, address: &str, now: Instant) -> Result<Pass, Duration> {
+    /// An attempt begins, or must not now. A host has at most `host_max` under way.
+    pub fn begin(
+        &self,
+        provider: usize,
+        address: &str,
+        host_max: usize,
+        now: Instant,
+    ) -> Result<Pass, Refused> {
         let host = self.providers[provider].host(address);
         let mut state = self.state();
-        let State { providers, hosts, .. } = &mut *state;
+        let State { providers, hosts, crowd, .. } = &mut *state;
         let (breaker, pace) = &mut providers[provider];
         let leave = match &host {
             Some(host) => {
-                hosts.get_mut(host).map_or_else(|| Breaker::new(&self.settings).begin(now), |b| b.begin(now))
+                crowd.room(host, host_max, now).map_err(Refused::Crowded)?;
+                let begun = match hosts.get_mut(host) {
+                    Some(breaker) => breaker.begin(now),
+                    None => Breaker::new(&self.settings).begin(now),
+                };
+                let leave = begun.map_err(Refused::Host)?;
+                crowd.begin(host, now);
+                leave
             }
-            None => breaker.begin(now),
-        }?;
+            None => breaker.begin(now).map_err(Refused::Provider)?,
+        };
         pace.take(1, now);
-        Ok(Pass { provider, host, leave })
+        Ok(Pass { provider, host, leave, began_at: now })
     }
 
     /// An attempt ended; `None`: there was none after all.
     pub fn end(&self, pass: &Pass, answer: Option<&Answer>, now: Instant) {
         let outcome = answer.map(|answer| answer.outcome);
         let mut state = self.state();
-        let State { providers, hosts, .. } = &mut *state;
+        let State { providers, hosts, crowd, .. } = &mut *state;
+        if let Some(host) = &pass.host {
+            crowd.end(host, now.duration_since(pass.began_at));
+        }
         let is_good = outcome.map(|outcome| matches!(outcome, Outcome::Accepted | Outcome::Permanent));
         let breaker = match &pass.host {
             None => &mut providers[pass.provider].0,

@@ -19,12 +19,17 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::attempt::{Bench, random};
+use super::attempt::{Bench, random, until};
+use super::desk::Refused;
+use super::policy::away;
 use super::provider::Provider;
-use super::queue::{Wish, lease};
+use super::queue::{Leased, Wish, lease};
 
 /// How much longer a lease is than an attempt can take: its end is to be written, too.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// So long is waited for more free slots when there was none.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Messages of a channel under way at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,13 @@ pub struct Slots {
     pub critical: usize,
     /// The longest that a provider takes for one.
     pub timeout: Duration,
+}
+
+impl Slots {
+    /// Messages under way to one host: as many stay free for the others.
+    fn of_a_host(self) -> usize {
+        (self.ordinary + self.critical).div_ceil(2)
+    }
 }
 
 /// Works off a channel.
@@ -149,15 +161,15 @@ impl<P: Provider> Dispatcher<P> {
             rows_max: free.min(room),
             ordinary_max: ordinary_free.min(room),
         };
-        let has_ordinary = wish.ordinary_max > 0;
         let taken = lease(&self.bench.pool, wish).await?;
-        let count = taken.leased.len() + taken.ended.len();
+        let ordinary = taken.leased.iter().filter(|row| !row.is_critical).count();
+        let mut is_all = taken.leased.len() < wish.rows_max && taken.ended.is_empty();
         for status in taken.ended {
             self.bench.metrics.ended(self.bench.desk.channel, status, 1);
         }
         let (mut refused, mut slots) = (Vec::new(), Vec::new());
         for row in taken.leased {
-            match self.bench.desk.begin(provider, &row.address, Instant::now()) {
+            match self.bench.desk.begin(provider, &row.address, self.slots.of_a_host(), Instant::now()) {
                 Ok(pass) => {
                     let (bench, slot) = (Arc::clone(&self.bench), Slot::take(&self.busy, row.is_critical));
                     tasks.spawn(async move {
@@ -165,29 +177,41 @@ impl<P: Provider> Dispatcher<P> {
                         drop(slot);
                     });
                 }
-                // Hosts are left alone row by row: any time after that, so that rows do not come back
-                // together. For a provider that has just failed, another may be there.
-                Err(wait) => {
-                    let is_host = self.bench.desk.is_by_host(provider, &row.address);
-                    let wait = wait + wait.mul_f64(random() as f64 / u64::MAX as f64);
-                    refused.push((row.attempt, if is_host { wait } else { Duration::ZERO }));
+                Err(why) => {
+                    refused.push((row.attempt, self.stays_away(why, &row)));
                     slots.push(Slot::take(&self.busy, row.is_critical));
                 }
             }
         }
         if !refused.is_empty() {
+            is_all = false;
             let bench = Arc::clone(&self.bench);
             tasks.spawn(async move {
                 bench.put_back(&refused).await;
                 drop(slots);
             });
         }
-        // Without a slot for them, ordinary rows may be due though none was found.
-        Ok(match count {
-            0 if !has_ordinary => Next::Slot,
-            0 => Next::News,
-            _ => Next::Round,
+        Ok(match is_all {
+            // Some have made room again, or there was no room for more.
+            false => Next::Round,
+            // All that is critical is under way; of the rest there may be more than there are slots for.
+            true if ordinary == wish.ordinary_max => Next::Slot,
+            true => Next::News,
         })
+    }
+
+    /// How long a row that was not sent stays away.
+    fn stays_away(&self, why: Refused, row: &Leased) -> Duration {
+        let Bench { desk, settings, metrics, .. } = &*self.bench;
+        match why {
+            Refused::Provider(_) => Duration::ZERO,
+            // Any time after that, so that rows do not come back together.
+            Refused::Host(wait) => wait + wait.mul_f64(random() as f64 / u64::MAX as f64),
+            Refused::Crowded(wait) => {
+                metrics.crowded(desk.channel);
+                away(settings, row.is_critical, wait, until(row.expires_at))
+            }
+        }
     }
 
     /// Cancel safety: attempts are tasks of their own, and what is not heard is looked for.
@@ -211,7 +235,24 @@ impl<P: Provider> Dispatcher<P> {
         };
         if let Some(done) = done {
             self.joined(done);
+            if next == Next::Slot {
+                self.gather(tasks, token).await;
+            }
         }
+    }
+
+    /// Where one slot is free soon others are: a lease for several costs what one for one does.
+    /// Cancel safety: as above.
+    async fn gather(&self, tasks: &mut JoinSet<()>, token: &CancellationToken) {
+        let enough = (self.slots.ordinary + self.slots.critical) / 2;
+        let gathered = async {
+            while self.busy.all.load(Ordering::Relaxed) > enough
+                && let Some(done) = tasks.join_next().await
+            {
+                self.joined(done);
+            }
+        };
+        let _ = timeout(GATHER, token.run_until_cancelled(gathered)).await;
     }
 
     fn joined(&self, done: Result<(), JoinError>) {

@@ -27,6 +27,7 @@ pub struct Metrics {
     record_seconds: Family<ChannelLabels, Histogram>,
     contacts_bounced: Family<ChannelLabels, Counter>,
     put_back: Family<ChannelLabels, Counter>,
+    crowded: Family<ChannelLabels, Counter>,
     lost: Family<ChannelLabels, Counter>,
     backlog: Family<BacklogLabels, Gauge>,
     backlog_age: Family<ChannelLabels, Gauge<f64, AtomicU64>>,
@@ -85,6 +86,7 @@ impl Metrics {
             record_seconds: Family::new_with_constructor(histogram),
             contacts_bounced: Family::default(),
             put_back: Family::default(),
+            crowded: Family::default(),
             lost: Family::default(),
             backlog: Family::default(),
             backlog_age: Family::default(),
@@ -107,8 +109,10 @@ impl Metrics {
         registry.register_with_unit("delivery_record", help, seconds.clone(), self.record_seconds.clone());
         let help = "Contacts that are not used any more, because messages came back";
         registry.register("delivery_contacts_bounced", help, self.contacts_bounced.clone());
-        let help = "Rows that were leased and put back, because their host is left alone";
+        let help = "Rows that were leased and put back, because their host is left alone or crowded";
         registry.register("delivery_put_back", help, self.put_back.clone());
+        let help = "Rows of those put back whose host had as many messages under way as it may";
+        registry.register("delivery_crowded", help, self.crowded.clone());
         let help = "Attempts whose end nobody wrote down in time";
         registry.register("delivery_lost", help, self.lost.clone());
         let help = "Notifications that are due, wait for another attempt (later), or are under way (sending)";
@@ -143,6 +147,10 @@ impl Metrics {
 
     pub(super) fn bounced(&self, channel: Channel) {
         self.contacts_bounced.get_or_create(&channel.into()).inc();
+    }
+
+    pub(super) fn crowded(&self, channel: Channel) {
+        self.crowded.get_or_create(&channel.into()).inc();
     }
 
     pub(super) fn put_back(&self, channel: Channel, count: usize) {
@@ -199,6 +207,7 @@ mod tests {
         metrics.ended(Channel::Email, Status::Sent, 2);
         metrics.accepted(Channel::Sms, second, second);
         metrics.put_back(Channel::Webhook, 3);
+        metrics.crowded(Channel::Webhook);
         let open = Condition::Open(second);
         let seen = [("relay", Channel::Email, Condition::Closed), ("https://x", Channel::Webhook, open)];
         let seen = seen.map(|(name, channel, condition)| Seen { channel, name: name.to_owned(), condition });
@@ -212,6 +221,7 @@ mod tests {
             r#"notifier_delivery_ended_total{channel="email",status="sent"} 2"#,
             r#"notifier_delivery_event_seconds_count{channel="sms"} 1"#,
             r#"notifier_delivery_put_back_total{channel="webhook"} 3"#,
+            r#"notifier_delivery_crowded_total{channel="webhook"} 1"#,
             r#"notifier_delivery_breaker{channel="email",provider="relay"} 0"#,
             "notifier_delivery_hosts_left_alone 1",
             r#"notifier_delivery_backlog{channel="sms",state="later"} 5"#,

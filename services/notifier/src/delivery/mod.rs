@@ -1,8 +1,8 @@
 //! From a row to a provider's answer: leases, attempts, and what follows from how they ended.
 //!
 //! A dispatcher for each channel ([`dispatch`]) leases rows that are due ([`queue`]), fills templates,
-//! hands messages to a provider ([`desk`]) and writes down how that ended ([`attempt`]); what follows
-//! from that is decided by [`policy`]. A keeper ([`keeper`]) settles attempts whose owner died.
+//! hands messages to a provider ([`desk`]) and writes down how that ended ([`attempt`], [`ends`]); what
+//! follows from that is decided by [`policy`]. A keeper ([`keeper`]) settles attempts whose owner died.
 //!
 //! Guarantees: what was committed is tried until a provider has taken it, refused it for good or too
 //! often, or it is too old; each end is written down and counted. What may have arrived is not sent
@@ -14,6 +14,7 @@ pub mod provider;
 pub mod settings;
 
 pub mod breaker;
+pub mod crowd;
 pub mod pace;
 pub mod policy;
 
@@ -22,6 +23,7 @@ pub mod queue;
 pub mod attempt;
 pub mod desk;
 pub mod dispatch;
+pub mod ends;
 pub mod keeper;
 pub mod metrics;
 
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use self::attempt::{Bench, Render};
 use self::desk::Desk;
 use self::dispatch::{Dispatcher, Slots};
+use self::ends::Ends;
 use self::keeper::{Keeper, Watch};
 use self::metrics::Metrics;
 use self::provider::Provider;
@@ -201,6 +204,7 @@ impl Delivery {
             timeout: slots.timeout,
             render: Arc::clone(&self.render),
             metrics: self.metrics.clone(),
+            ends: Ends::default(),
         };
         Dispatcher::new(bench, slots, self.limits.drain, self.wakes.clone()).run(token.clone()).await
     }

@@ -58,7 +58,7 @@ pub struct Verdict {
 pub fn verdict(settings: &Settings, tried: Tried, answer: &Answer, random: u64) -> Verdict {
     let Tried { attempts, failures, ambiguous, is_resent, is_lost, severity, left } = tried;
     let ends = |status| Verdict { status, failures, ambiguous, wait: Duration::ZERO, bounce: None };
-    let cap = if severity == Severity::Critical { settings.cap.min(CRITICAL_CAP) } else { settings.cap };
+    let cap = cap(settings, severity == Severity::Critical);
     let wait = |power: i32| wait(settings.base, cap, power, left, answer.after, random);
     let failures_max = if severity < Severity::Major { settings.attempts_max } else { i32::MAX };
     match answer.outcome {
@@ -81,6 +81,16 @@ pub fn verdict(settings: &Settings, tried: Tried, answer: &Answer, random: u64) 
             fails(failures_max, failed, wait(failures - 1))
         }
     }
+}
+
+/// How long a message waits whose turn is so far away, while others are under way to its host: as long as
+/// another attempt may be away, and once more before the end.
+pub fn away(settings: &Settings, is_critical: bool, turn: Duration, left: Duration) -> Duration {
+    turn.min(cap(settings, is_critical)).min(left.mul_f64(LAST_CHANCE))
+}
+
+fn cap(settings: &Settings, is_critical: bool) -> Duration {
+    if is_critical { settings.cap.min(CRITICAL_CAP) } else { settings.cap }
 }
 
 fn fails(failures_max: i32, failed: Verdict, wait: Option<Duration>) -> Verdict {

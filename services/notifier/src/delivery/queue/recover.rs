@@ -73,10 +73,10 @@ pub async fn leases(
             let end = End {
                 attempt: Attempt { id: row.try_get(0)?, n: row.try_get(1)? },
                 owner: row.try_get(2)?,
-                provider: &lost.provider,
+                provider: lost.provider.clone(),
                 took: None,
                 verdict: verdict(&lost, &answer),
-                answer: &answer,
+                answer: answer.clone(),
             };
             if let Settled::Done { status, .. } = settle_in(&*transaction, &end).await? {
                 settled.push((lost.channel, status));

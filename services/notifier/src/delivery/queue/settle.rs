@@ -1,5 +1,6 @@
-//! The end of an attempt: the attempt, its row, and what it says of the contact, in one statement.
+//! The ends of attempts: the attempts, their rows, and what they say of contacts, in one statement.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -22,17 +23,17 @@ const OTHERS_MAX: usize = 1_000;
 
 /// How an attempt ended.
 #[derive(Debug, Clone)]
-pub struct End<'a> {
+pub struct End {
     /// Which attempt.
     pub attempt: Attempt,
     /// Who made it.
-    pub owner: &'a str,
+    pub owner: String,
     /// Who got the message, or should have.
-    pub provider: &'a str,
+    pub provider: String,
     /// How long it took, if anybody has seen its end.
     pub took: Option<Duration>,
     /// What the provider said.
-    pub answer: &'a Answer,
+    pub answer: Answer,
     /// What follows.
     pub verdict: Verdict,
 }
@@ -53,73 +54,114 @@ pub enum Settled {
 
 /// Who may write: the owner of the lease; and whoever knows that the message was taken, as long as
 /// nobody has begun another attempt. A report that was faster stays.
-const MINE: &str = "id = $1 and attempts = $2 and (status = 'sending' and lease_owner = $3
-    or status in ('delivered', 'undelivered') or $4 = 'sent' and status in ('pending', 'ambiguous'))";
+const MINE: &str = "n.attempts = given.n and (n.status = 'sending' and n.lease_owner = given.owner
+    or n.status in ('delivered', 'undelivered') or given.status = 'sent' and n.status in ('pending', 'ambiguous'))";
 
 /// Writes the end of an attempt.
-pub async fn settle(pool: &Pool, end: &End<'_>) -> Result<Settled, Fault> {
+pub async fn settle(pool: &Pool, end: &End) -> Result<Settled, Fault> {
     let client = pool.get().await.map_err(|error| fault::of_pool(&error))?;
     settle_in(&**client, end).await.map_err(|error| fault::of(&error))
 }
 
-pub(super) async fn settle_in(client: &impl GenericClient, end: &End<'_>) -> Result<Settled, Error> {
-    let statement = statement(end);
-    let Some(row) = client.query_typed_opt(&statement.text, &statement.values()).await? else {
-        return Ok(Settled::Lost);
-    };
-    let status = Status::from_name(row.try_get(0)?).unwrap_or(end.verdict.status);
-    Ok(Settled::Done { status, bounced: row.try_get(1)? })
+pub(super) async fn settle_in(client: &impl GenericClient, end: &End) -> Result<Settled, Error> {
+    let settled = write(client, std::slice::from_ref(end), end.verdict.bounce).await?;
+    Ok(settled.first().copied().unwrap_or(Settled::Lost))
 }
 
-fn statement(end: &End<'_>) -> Statement {
-    let End { attempt, owner, provider, took, answer, verdict } = end;
-    let mut statement = Statement::default();
-    let ms = took.map(|took| i32::try_from(took.as_millis()).unwrap_or(i32::MAX));
-    let settled = verdict.status.is_final();
-    statement.bind(attempt.id, Type::UUID);
-    statement.bind(attempt.n, Type::INT4);
-    statement.bind((*owner).to_owned(), Type::TEXT);
-    statement.bind(verdict.status.name(), Type::TEXT);
-    statement.bind((*provider).to_owned(), Type::TEXT);
-    statement.bind(ms, Type::INT4);
-    statement.bind(answer.outcome.name(), Type::TEXT);
-    statement.bind(answer.code.clone(), Type::TEXT);
-    statement.bind(answer.excerpt.clone(), Type::TEXT);
-    statement.bind(answer.provider_id.clone(), Type::TEXT);
-    statement.bind(verdict.failures, Type::INT4);
-    statement.bind(verdict.ambiguous, Type::INT4);
-    statement.bind(verdict.wait.as_secs_f64(), Type::FLOAT8);
-    statement.bind(settled, Type::BOOL);
-    let reported = "status in ('delivered', 'undelivered')";
+/// Writes the ends of several attempts, in their order; none of them says that its address is bad.
+pub async fn settle_all(pool: &Pool, ends: &[End]) -> Result<Vec<Settled>, Fault> {
+    let client = pool.get().await.map_err(|error| fault::of_pool(&error))?;
+    write(&**client, ends, None).await.map_err(|error| fault::of(&error))
+}
+
+async fn write(
+    client: &impl GenericClient,
+    ends: &[End],
+    bounce: Option<Bounce>,
+) -> Result<Vec<Settled>, Error> {
+    let statement = statement(ends, bounce);
+    let mut done = HashMap::with_capacity(ends.len());
+    for row in client.query_typed(&statement.text, &statement.values()).await? {
+        let attempt = Attempt { id: row.try_get(0)?, n: row.try_get(1)? };
+        done.insert(attempt, (Status::from_name(row.try_get(2)?), row.try_get(3)?));
+    }
+    let settled = |end: &End| match done.get(&end.attempt) {
+        Some((status, bounced)) => {
+            Settled::Done { status: status.unwrap_or(end.verdict.status), bounced: *bounced }
+        }
+        None => Settled::Lost,
+    };
+    Ok(ends.iter().map(settled).collect())
+}
+
+/// Rows are locked in the order of their ids, so that those who write several do not wait for each other.
+fn statement(ends: &[End], bounce: Option<Bounce>) -> Statement {
+    let mut statement = given(ends);
+    let reported = "n.status in ('delivered', 'undelivered')";
     statement.push(&format!(
-        "with mine as (
-            update notification set
-                status = case when {reported} then status else $4 end,
-                reason = case when {reported} then reason else $7 end,
-                failures = $11, ambiguous = $12,
-                due_at = case when $14 then due_at else now() + $13 * interval '1 second' end,
+        ", held as materialized (
+            select n.id from notification n join given on given.id = n.id
+            where {MINE} order by n.id for update of n),
+        mine as (
+            update notification n set
+                status = case when {reported} then n.status else given.status end,
+                reason = case when {reported} then n.reason else given.outcome end,
+                failures = given.failures, ambiguous = given.ambiguous,
+                due_at = case when given.is_final then n.due_at else now() + given.wait * interval '1 second' end,
                 lease_owner = null, lease_until = null,
-                provider = $5, provider_id = coalesce($10, provider_id),
-                sent_at = case when $7 = '{accepted}' then now() else sent_at end,
-                settled_at = case when {reported} then coalesce(settled_at, now()) when $14 then now() end,
-                facts = case when ($14 or {reported}) and event_type = 'verification' then facts - 'code'
-                    else facts end
-            where {MINE}
-            returning id, contact_id, status, address),
+                provider = given.provider, provider_id = coalesce(given.provider_id, n.provider_id),
+                sent_at = case when given.outcome = '{accepted}' then now() else n.sent_at end,
+                settled_at = case when {reported} then coalesce(n.settled_at, now())
+                    when given.is_final then now() end,
+                facts = case when (given.is_final or {reported}) and n.event_type = 'verification'
+                    then n.facts - 'code' else n.facts end
+            from held join given on given.id = held.id
+            where n.id = held.id and {MINE}
+            returning n.id, given.n, n.contact_id, n.status, n.address, given.ms, given.outcome, given.code,
+                given.provider, given.excerpt),
         tried as (
-            update attempt set outcome = $7, ms = $6, code = $8, provider = $5,
-                excerpt = case when mine.address <> '' then $9 end
-            from mine where notification_id = mine.id and n = $2)",
+            update attempt set outcome = mine.outcome, ms = mine.ms, code = mine.code, provider = mine.provider,
+                excerpt = case when mine.address <> '' then mine.excerpt end
+            from mine where notification_id = mine.id and attempt.n = mine.n),
+        cured as (
+            update contact set bounces = 0 from mine
+            where contact.id = mine.contact_id and mine.outcome = '{accepted}' and contact.bounces > 0)",
         accepted = Outcome::Accepted.name(),
     ));
-    match (answer.outcome, verdict.bounce) {
-        (Outcome::Accepted, _) => statement.push(
-            ", cured as (update contact set bounces = 0 from mine where contact.id = mine.contact_id and bounces > 0)
-            select status, false from mine",
-        ),
-        (_, Some(bounce)) => statement.push(&bounced(bounce)),
-        _ => statement.push(" select status, false from mine"),
+    match bounce {
+        Some(bounce) => statement.push(&bounced(bounce)),
+        None => statement.push(" select id, n, status, false from mine"),
     }
+    statement
+}
+
+/// The ends, a row each.
+fn given(ends: &[End]) -> Statement {
+    fn all<T>(ends: &[End], value: impl Fn(&End) -> T) -> Vec<T> {
+        ends.iter().map(value).collect()
+    }
+    let ms = |took: Duration| i32::try_from(took.as_millis()).unwrap_or(i32::MAX);
+    let mut statement = Statement::default();
+    statement.bind(all(ends, |end| end.attempt.id), Type::UUID_ARRAY);
+    statement.bind(all(ends, |end| end.attempt.n), Type::INT4_ARRAY);
+    statement.bind(all(ends, |end| end.owner.clone()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.verdict.status.name()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.provider.clone()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.took.map(ms)), Type::INT4_ARRAY);
+    statement.bind(all(ends, |end| end.answer.outcome.name()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.answer.code.clone()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.answer.excerpt.clone()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.answer.provider_id.clone()), Type::TEXT_ARRAY);
+    statement.bind(all(ends, |end| end.verdict.failures), Type::INT4_ARRAY);
+    statement.bind(all(ends, |end| end.verdict.ambiguous), Type::INT4_ARRAY);
+    statement.bind(all(ends, |end| end.verdict.wait.as_secs_f64()), Type::FLOAT8_ARRAY);
+    statement.bind(all(ends, |end| end.verdict.status.is_final()), Type::BOOL_ARRAY);
+    statement.push(
+        "with given as materialized (
+            select * from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                as given (id, n, owner, status, provider, ms, outcome, code, excerpt, provider_id, failures,
+                    ambiguous, wait, is_final))",
+    );
     statement
 }
 
@@ -141,9 +183,9 @@ fn bounced(bounce: Bounce) -> String {
             update notification set status = 'suppressed', reason = 'bounced', settled_at = now(),
                 facts = case when event_type = 'verification' then facts - 'code' else facts end
             where id in (select n.id from refused join notification n on n.contact_id = refused.id
-                where refused.status = 'bounced' and n.status = 'pending' and n.id <> $1
+                where refused.status = 'bounced' and n.status = 'pending' and n.id <> all ($1)
                 limit {OTHERS_MAX} for update of n skip locked))
-        select status, exists (select from refused where status = 'bounced') from mine"
+        select id, n, status, exists (select from refused where status = 'bounced') from mine"
     )
 }
 

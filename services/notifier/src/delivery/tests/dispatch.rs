@@ -16,6 +16,7 @@ use crate::delivery::attempt::Bench;
 use crate::delivery::breaker::Condition;
 use crate::delivery::desk::Desk;
 use crate::delivery::dispatch::{Dispatcher, Slots};
+use crate::delivery::ends::Ends;
 use crate::delivery::keeper::Keeper;
 use crate::delivery::metrics::Metrics;
 use crate::delivery::provider::Provider;
@@ -116,6 +117,7 @@ fn bench(
             name => Ok(Content::Sms { text: name.to_owned() }),
         }),
         metrics: Metrics::new(&mut Registry::default()),
+        ends: Ends::default(),
     }
 }
 
@@ -214,7 +216,7 @@ async fn each_end_is_followed_by_what_it_asks_for() {
 }
 
 fn bench_relay(bench: &Bench<Scripted>) -> Scripted {
-    let pass = bench.desk.begin(0, "", tokio::time::Instant::now()).unwrap();
+    let pass = bench.desk.begin(0, "", 1, tokio::time::Instant::now()).unwrap();
     bench.desk.provider(&pass).clone()
 }
 
@@ -273,6 +275,35 @@ async fn a_host_that_fails_is_left_alone_and_no_other() {
     let select = "select string_agg(distinct provider, ' ' order by provider) from attempt";
     assert_eq!(lab.text(select, &[]).await, "https://bad https://good");
     work.end().await;
+}
+
+#[tokio::test]
+async fn a_host_that_takes_its_time_leaves_places_for_others() {
+    let lab = Lab::start().await;
+    let contact = lab.contact(Channel::Email, "active").await;
+    for host in std::iter::repeat_n("https://slow", 20).chain(std::iter::repeat_n("https://good", 20)) {
+        lab.insert(&Row { address: host.to_owned(), ..row(contact) }).await;
+    }
+    let mut receivers =
+        Scripted::new("webhook", |message| (message.address != "https://slow").then_some(Outcome::Accepted));
+    receivers.has_hosts = true;
+    let work = Work::start(&lab, "a", std::slice::from_ref(&receivers), SOON * 2);
+    eventually(SOON, "the others are sent", async || lab.count("sent").await == 20).await;
+    // Of four places, two.
+    assert_eq!((receivers.sent().len(), receivers.sent().values().max()), (22, Some(&1)));
+    work.end().await;
+}
+
+#[tokio::test]
+async fn what_ends_together_is_written_together() {
+    let lab = Lab::start().await;
+    lab.emails(100).await;
+    let relay = Scripted::new("relay", |_| Some(Outcome::Accepted));
+    let work = Work::start(&lab, "a", &[relay], SOON);
+    eventually(SOON, "all are sent", async || lab.count("sent").await == 100).await;
+    work.end().await;
+    let statements = lab.text("select count(distinct xmin::text)::text from notification", &[]).await;
+    assert!(statements.parse::<usize>().unwrap() < 90, "{statements}");
 }
 
 #[tokio::test]
@@ -351,6 +382,7 @@ fn held(
         timeout: SOON,
         render: Arc::new(|_, _, _| Ok(Content::Sms { text: String::new() })),
         metrics: Metrics::new(&mut Registry::default()),
+        ends: Ends::default(),
     };
     let listener = Listener::new(&lab.database.postgres, "tests", "latchline_notifier");
     let token = CancellationToken::new();

@@ -1,7 +1,12 @@
 //! How attempts end in the tables.
 
+use latchline_shared::fault::Fault;
+use latchline_shared::kit::testing::eventually;
+
 use super::*;
 use crate::channel::Bounce;
+use crate::delivery::ends::Ends;
+use crate::delivery::queue::settle::settle_all;
 
 #[tokio::test]
 async fn an_end_is_written_once_to_the_row_and_to_its_attempt() {
@@ -159,4 +164,57 @@ async fn a_message_that_arrives_forgives_a_bounce() {
         let select = "select concat_ws(' ', status, bounces) from contact where id = $1";
         assert_eq!(lab.text(select, &[&contact]).await, expected);
     }
+}
+
+/// While one statement is held up, the ends that come are written by the next, all but one that no
+/// statement can write.
+#[tokio::test]
+async fn an_end_that_cannot_be_written_keeps_no_other_from_it() {
+    let lab = Lab::start().await;
+    let contact = lab.contact(Channel::Email, "active").await;
+    for _ in 0..5 {
+        lab.insert(&row(contact)).await;
+    }
+    let attempts: Vec<_> = lab.lease("a", 5, 5).await.leased.iter().map(|row| row.attempt).collect();
+    let end = |attempt, excerpt| End {
+        attempt,
+        owner: "a".to_owned(),
+        provider: "relay".to_owned(),
+        took: None,
+        answer: Answer { excerpt, ..answer(Outcome::Accepted) },
+        verdict: verdict(Status::Sent),
+    };
+    let mut owner = lab.database.owner.get().await.unwrap();
+    let transaction = owner.transaction().await.unwrap();
+    let first = attempts[0].id;
+    transaction.query("select from notification where id = $1 for update", &[&first]).await.unwrap();
+    let (ends, pool) = (Ends::default(), &lab.database.pool);
+    let write = async |number: usize, excerpt: &str| {
+        ends.write(pool, &end(attempts[number], excerpt.to_owned())).await
+    };
+    let rollback = async {
+        let waits = "select (count(*) > 0)::text from pg_stat_activity where wait_event_type = 'Lock'
+            and datname = current_database()";
+        eventually(LEASE, "the first is held up", async || lab.text(waits, &[]).await == "true").await;
+        transaction.rollback().await.unwrap();
+    };
+    let done = Ok(Settled::Done { status: Status::Sent, bounced: false });
+    let (a, b, c, d, e, ()) =
+        tokio::join!(write(0, ""), write(1, ""), write(2, "\0"), write(3, ""), write(4, ""), rollback);
+    assert_eq!((&a, &b, &d, &e), (&done, &done, &done, &done));
+    assert!(matches!(c, Err(Fault::Permanent(_) | Fault::Bug(_))), "{c:?}");
+    assert_eq!(lab.status(attempts[2].id).await, "sending");
+
+    // Without such a one, one statement is enough.
+    let ids: Vec<_> = (0..3).map(|_| row(contact)).collect();
+    for row in &ids {
+        lab.insert(row).await;
+    }
+    let attempts: Vec<_> = lab.lease("a", 3, 3).await.leased.iter().map(|row| row.attempt).collect();
+    let all: Vec<_> = attempts.iter().map(|attempt| end(*attempt, String::new())).collect();
+    let lost = End { owner: "b".to_owned(), verdict: verdict(Status::Dead), ..all[1].clone() };
+    let settled = settle_all(pool, &[all[0].clone(), lost, all[2].clone()]).await;
+    assert_eq!(settled, Ok(vec![done.clone().unwrap(), Settled::Lost, done.unwrap()]));
+    assert_eq!(lab.attempts(attempts[0].id).await, "1 accepted 250");
+    assert_eq!(lab.status(attempts[1].id).await, "sending");
 }

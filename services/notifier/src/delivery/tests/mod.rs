@@ -112,7 +112,8 @@ impl Lab {
         verdict: Verdict,
     ) -> Settled {
         let took = Some(Duration::from_millis(7));
-        let end = End { attempt, owner, provider: "other", took, answer, verdict };
+        let (owner, provider, answer) = (owner.to_owned(), "other".to_owned(), answer.clone());
+        let end = End { attempt, owner, provider, took, answer, verdict };
         settle(&self.database.pool, &end).await.unwrap()
     }
 
