@@ -60,8 +60,8 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_host_has_so_many_places_and_turns_follow_each_other() {
+    #[test]
+    fn a_host_has_so_many_places_and_turns_follow_each_other() {
         let (mut crowd, now) = (Crowd::default(), Instant::now());
         let ms = Duration::from_millis;
         for _ in 0..2 {
