@@ -78,7 +78,7 @@ pub async fn leases(
                 verdict: verdict(&lost, &answer),
                 answer: answer.clone(),
             };
-            if let Settled::Done { status, .. } = settle_in(&*transaction, &end).await? {
+            if let Settled::Done { status, .. } = settle_in(&transaction, &end).await? {
                 settled.push((lost.channel, status));
             }
         }

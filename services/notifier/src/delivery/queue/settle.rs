@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{GenericClient, Pool};
 use latchline_shared::fault::Fault;
 use latchline_shared::kit::postgres::fault;
 use latchline_shared::kit::postgres::statement::Statement;
+use tokio_postgres::Error;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, GenericClient};
 use uuid::Uuid;
 
 use super::Attempt;
@@ -60,7 +60,7 @@ const MINE: &str = "n.attempts = given.n and (n.status = 'sending' and n.lease_o
 /// Writes the end of an attempt.
 pub async fn settle(pool: &Pool, end: &End) -> Result<Settled, Fault> {
     let client = pool.get().await.map_err(|error| fault::of_pool(&error))?;
-    settle_in(&**client, end).await.map_err(|error| fault::of(&error))
+    settle_in(&client, end).await.map_err(|error| fault::of(&error))
 }
 
 pub(super) async fn settle_in(client: &impl GenericClient, end: &End) -> Result<Settled, Error> {
@@ -71,7 +71,7 @@ pub(super) async fn settle_in(client: &impl GenericClient, end: &End) -> Result<
 /// Writes the ends of several attempts, in their order; none of them says that its address is bad.
 pub async fn settle_all(pool: &Pool, ends: &[End]) -> Result<Vec<Settled>, Fault> {
     let client = pool.get().await.map_err(|error| fault::of_pool(&error))?;
-    write(&**client, ends, None).await.map_err(|error| fault::of(&error))
+    write(&client, ends, None).await.map_err(|error| fault::of(&error))
 }
 
 async fn write(
@@ -80,8 +80,11 @@ async fn write(
     bounce: Option<Bounce>,
 ) -> Result<Vec<Settled>, Error> {
     let statement = statement(ends, bounce);
+    let (values, types): (Vec<_>, Vec<_>) = statement.values().into_iter().unzip();
+    // Prepared, unlike others: to plan it costs more than to execute it, and one plan suits all values.
+    let prepared = client.prepare_typed_cached(&statement.text, &types).await?;
     let mut done = HashMap::with_capacity(ends.len());
-    for row in client.query_typed(&statement.text, &statement.values()).await? {
+    for row in client.query(&prepared, &values).await? {
         let attempt = Attempt { id: row.try_get(0)?, n: row.try_get(1)? };
         done.insert(attempt, (Status::from_name(row.try_get(2)?), row.try_get(3)?));
     }
@@ -94,13 +97,14 @@ async fn write(
     Ok(ends.iter().map(settled).collect())
 }
 
-/// Rows are locked in the order of their ids, so that those who write several do not wait for each other.
+/// Rows are locked in the order of their ids, so that those who write several do not wait for each other;
+/// what is locked stays ours to the end, so who may write is asked once, which is most of the plan.
 fn statement(ends: &[End], bounce: Option<Bounce>) -> Statement {
     let mut statement = given(ends);
     let reported = "n.status in ('delivered', 'undelivered')";
     statement.push(&format!(
         ", held as materialized (
-            select n.id from notification n join given on given.id = n.id
+            select given.* from notification n join given on given.id = n.id
             where {MINE} order by n.id for update of n),
         mine as (
             update notification n set
@@ -115,8 +119,7 @@ fn statement(ends: &[End], bounce: Option<Bounce>) -> Statement {
                     when given.is_final then now() end,
                 facts = case when (given.is_final or {reported}) and n.event_type = 'verification'
                     then n.facts - 'code' else n.facts end
-            from held join given on given.id = held.id
-            where n.id = held.id and {MINE}
+            from held given where n.id = given.id
             returning n.id, given.n, n.contact_id, n.status, n.address, given.ms, given.outcome, given.code,
                 given.provider, given.excerpt),
         tried as (
