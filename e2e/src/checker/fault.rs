@@ -30,21 +30,35 @@ impl Fault {
         }
     }
 
-    /// Lets it happen, and mends it. The warnings that it brings are announced; what is away when is in
-    /// the ledger.
+    /// Lets it happen, and mends it.
     pub async fn strike(self, whole: &mut Whole, ledger: &Ledger) -> anyhow::Result<()> {
-        announce(self.part(), whole)?;
-        ledger.goes(self.part());
-        self.begin(whole).await.with_context(|| format!("{self:?}"))?;
+        self.begin(whole, ledger).await?;
+        self.wait().await;
+        self.mend(whole, ledger).await
+    }
+
+    /// Waits for as long as it lasts.
+    pub async fn wait(self) {
         if let Self::Stopped(_, duration) = self {
             sleep(duration).await;
         }
-        mend(self.part(), whole).await.with_context(|| format!("{self:?} is mended"))?;
+    }
+
+    /// Lets it happen: the warnings that it brings are announced, and the ledger knows who is away.
+    pub async fn begin(self, whole: &mut Whole, ledger: &Ledger) -> anyhow::Result<()> {
+        announce(self.part(), whole)?;
+        ledger.goes(self.part());
+        self.take_away(whole).await.with_context(|| format!("{self:?}"))
+    }
+
+    /// Mends it. Other faults may begin and be mended meanwhile.
+    pub async fn mend(self, whole: &mut Whole, ledger: &Ledger) -> anyhow::Result<()> {
+        bring_back(self.part(), whole).await.with_context(|| format!("{self:?} is mended"))?;
         ledger.is_back(self.part());
         Ok(())
     }
 
-    async fn begin(self, whole: &mut Whole) -> anyhow::Result<()> {
+    async fn take_away(self, whole: &mut Whole) -> anyhow::Result<()> {
         match self {
             Self::Killed(Part::Kafka) => match &mut whole.stack.kafka {
                 Kafka::Apache(apache) => apache.kill(),
@@ -69,7 +83,7 @@ impl Fault {
     }
 }
 
-async fn mend(part: Part, whole: &mut Whole) -> anyhow::Result<()> {
+async fn bring_back(part: Part, whole: &mut Whole) -> anyhow::Result<()> {
     match part {
         Part::Kafka => whole.stack.kafka.come_up().await,
         Part::Postgres => whole.postgres.resume(),
@@ -100,6 +114,7 @@ type Warning = (&'static [Part], &'static str, &'static str);
 /// While Kafka is away. Each of these ends by itself when it is back.
 const NO_KAFKA: &[Warning] = &[
     (&[Part::Broker], "kafka cannot be reached", "PUBACKs wait, and somebody should know why"),
+    (&[Part::Broker], "kafka is away, its topics are checked later", "it starts without Kafka, too"),
     (SERVICES, "kafka cannot be reached", "nothing comes in, and somebody should know why"),
     (SERVICES, "reading waits", "a service without Kafka is not ready, and says why"),
     (PUBLISHERS, "publishing waits", "findings and alarms wait in the outbox"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use latchline_e2e::checker::account::Account;
 use latchline_e2e::checker::fault::Fault;
 use latchline_e2e::checker::gather::{gather, settle};
-use latchline_e2e::checker::ledger::Part;
+use latchline_e2e::checker::ledger::{Ledger, Part};
 use latchline_e2e::checker::traffic::{Plan, Traffic};
 use latchline_e2e::kafka::Kafka;
 use latchline_e2e::stack::notifier::User;
@@ -33,27 +33,58 @@ const INSTANCE: (&str, &str) = ("consumer.instance_id", "one");
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_process_is_killed() {
     let parts = [Part::Broker, Part::Auditor, Part::Monitor, Part::Notifier, Part::Kafka, Part::Postgres];
-    check("each_process_is_killed", &parts.map(Fault::Killed)).await;
+    check("each_process_is_killed", &parts.map(|part| Trial::Alone(Fault::Killed(part)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_need_goes_away_for_a_while() {
     let parts = [Part::Kafka, Part::Postgres, Part::Mail];
-    check("what_others_need_goes_away", &parts.map(|part| Fault::Stopped(part, AWAY))).await;
+    let trials = parts.map(|part| Trial::Alone(Fault::Stopped(part, AWAY)));
+    check("what_others_need_goes_away", &trials).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_is_killed_while_what_it_needs_is_away() {
+    let pairs = [(Part::Kafka, Part::Broker), (Part::Mail, Part::Notifier)];
+    let trials = pairs.map(|(away, killed)| Trial::While(Fault::Stopped(away, AWAY), Fault::Killed(killed)));
+    check("a_process_is_killed_while", &trials).await;
+}
+
+/// What is done at once.
+#[derive(Debug, Clone, Copy)]
+enum Trial {
+    /// One fault.
+    Alone(Fault),
+    /// The second happens, and is mended, during the first.
+    While(Fault, Fault),
+}
+
+impl Trial {
+    async fn run(self, whole: &mut Whole, ledger: &Ledger) -> anyhow::Result<()> {
+        match self {
+            Self::Alone(fault) => fault.strike(whole, ledger).await,
+            Self::While(outer, inner) => {
+                outer.begin(whole, ledger).await?;
+                inner.strike(whole, ledger).await?;
+                outer.wait().await;
+                outer.mend(whole, ledger).await
+            }
+        }
+    }
 }
 
 #[expect(clippy::disallowed_macros, reason = "the figures are worth reading")]
-async fn check(name: &str, faults: &[Fault]) {
+async fn check(name: &str, trials: &[Trial]) {
     // Only a node of our own is killed.
     let Some(kafka @ Kafka::Apache(_)) = support::chosen().await else { return };
     let mut random = Seed::of_this_run().random(name);
     let begun = Instant::now();
     let mut whole = start(kafka).await;
     let traffic = Traffic::start(&whole.site().unwrap(), PLAN, Seed(random.number())).await.unwrap();
-    for fault in faults {
+    for trial in trials {
         traffic.progress(BETWEEN, DEADLINE).await.unwrap();
-        println!("{name}: {fault:?} after {:?}", begun.elapsed());
-        fault.strike(&mut whole, &traffic.ledger).await.unwrap();
+        println!("{name}: {trial:?} after {:?}", begun.elapsed());
+        trial.run(&mut whole, &traffic.ledger).await.unwrap();
     }
     traffic.progress(BETWEEN, DEADLINE).await.unwrap();
     let ledger = traffic.end().await.unwrap();
