@@ -140,6 +140,15 @@ pub fn subscribe(protocol: Protocol, id: u16, filters: &[(&str, Qos)]) -> Bytes 
     packet(0x82, &body)
 }
 
+/// Encodes UNSUBSCRIBE.
+pub fn unsubscribe(protocol: Protocol, id: u16, filter: &str) -> Bytes {
+    let mut body = BytesMut::new();
+    body.put_u16(id);
+    put_no_properties(&mut body, protocol);
+    put_text(&mut body, filter);
+    packet(0xa2, &body)
+}
+
 /// Encodes PUBACK, PUBREC, PUBREL or PUBCOMP with success.
 pub fn ack(kind: Ack, id: u16) -> Bytes {
     let flags = if kind == Ack::PubRel { 2 } else { 0 };

@@ -22,6 +22,8 @@ mod notify;
 mod order;
 mod outage;
 mod rebuild;
+mod reference_hooks;
+mod reference_records;
 mod reference_samples;
 mod tools;
 mod whole;
