@@ -6,10 +6,13 @@
 # (`journey traffic`, which accounts for every acknowledged message at the end), and takes all of it
 # down again, also after a failure.
 #
-# Docker is used where it is there. As root on Debian it is installed where it is missing, and where no
-# registry can be reached, ../shared/offline-images/build makes stand-ins for the public images, if that
-# folder exists. DOCKER names another client. The project has a name of its own
-# (COMPOSE_PROJECT_NAME), and other ports where the usual ones are taken: it runs beside a stack.
+# Docker is used where it is there. As root on Debian what is missing of it is installed, but nothing is
+# removed for that, and where no registry can be reached, ../shared/offline-images/build makes stand-ins
+# for the public images, if that folder exists. DOCKER names another client.
+#
+# It runs beside a stack and touches nothing of it: the project and the images' tag have names of their
+# own, ports are others where the usual ones are taken, and neither COMPOSE_* and LATCHLINE_* of the
+# caller nor .env nor an override file count.
 #
 # Exit code 0: all came true; 1: it did not; 75: there is no Docker to try it with, and why is said.
 set -euo pipefail
@@ -22,9 +25,12 @@ readonly OFFLINE=../shared/offline-images/build
 readonly SERVICES=(kafka postgres broker auditor monitor notifier mail sms)
 readonly PORTS=(MQTT:1883 WEBSOCKET:8083 BROKER:18083 AUDITOR:8101 MONITOR:8102 NOTIFIER:8103 MAIL:8025 SMS:8026)
 readonly HEALTHY_S=300
-export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-latchline-test}
+# Somebody's real stack may be named in them: what is taken down with its volumes must be ours.
+unset "${!COMPOSE_@}" "${!LATCHLINE_@}"
+export COMPOSE_PROJECT_NAME=latchline-test-$$ LATCHLINE_VERSION=test
 scratch=$(mktemp -d -t compose-test.XXXXXX)
 mkdir "$scratch/keep"
+: >"$scratch/no.env"
 
 say() { printf 'compose-test: %s\n' "$*"; }
 fail() {
@@ -40,19 +46,21 @@ cannot() {
 
 # A client that reaches a server, one with BuildKit if there is one.
 find_docker() {
-  local client with_kit=
+  local client kit
   docker=
   for client in ${DOCKER:-docker /usr/bin/docker}; do
-    client=$(command -v "$client") && "$client" info >/dev/null 2>&1 || continue
-    with_kit=0
-    # Before 23 it is built in; since then it is a plugin.
-    [[ $("$client" version --format '{{.Client.Version}}') =~ ^(1|20)\. ]] || "$client" buildx version >/dev/null 2>&1 ||
-      with_kit=1
-    [[ -z $docker || $with_kit == 0 ]] && docker=$client
-    [[ $with_kit == 0 ]] && break
+    client=$(command -v "$client") || continue
+    "$client" info >/dev/null 2>&1 || continue
+    # From 18.09 to 20.10 it is built in; since then it is a plugin.
+    kit=0
+    if [[ $("$client" version --format '{{.Client.Version}}') =~ ^(18|19|20)\. ]] || "$client" buildx version >/dev/null 2>&1; then
+      kit=1
+    fi
+    [[ -z $docker || $kit == 1 ]] && docker=$client && export DOCKER_BUILDKIT=$kit
+    [[ $kit == 1 ]] && break
   done
   [[ -n $docker ]] || return 1
-  export DOCKER_BUILDKIT=$((1 - with_kit)) COMPOSE_DOCKER_CLI_BUILD=1 BUILDKIT_PROGRESS=plain
+  export COMPOSE_DOCKER_CLI_BUILD=1 BUILDKIT_PROGRESS=plain
   # Compose 1.29 calls the client that it finds first.
   mkdir -p "$scratch/bin"
   ln -sf "$docker" "$scratch/bin/docker"
@@ -63,20 +71,39 @@ find_docker() {
   else
     return 1
   fi
+  compose+=(--env-file "$scratch/no.env" --file docker-compose.yml)
 }
 
+# Only what is missing, and never in the place of another package: Docker may be there but stopped, or
+# without Compose, or from elsewhere than this system's packages.
 install_docker() {
-  [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null || return 1
-  say "installing Docker from this system's packages"
-  {
-    apt-get -q update &&
-      DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends docker.io docker-compose iptables ca-certificates
-  } >"$scratch/apt.log" 2>&1 </dev/null || return 1
-  /usr/bin/docker info >/dev/null 2>&1 && return
-  # No service manager has started it. It stays for the next run.
-  setsid dockerd >"${TMPDIR:-/tmp}/dockerd.log" 2>&1 </dev/null &
+  local missing=()
+  [[ $(id -u) -eq 0 ]] || return 1
+  [[ -n $docker ]] || command -v dockerd >/dev/null || missing+=(docker.io iptables ca-certificates)
+  command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1 || missing+=(docker-compose)
+  if ((${#missing[@]})); then
+    command -v apt-get >/dev/null || return 1
+    say "installing from this system's packages: ${missing[*]}"
+    {
+      apt-get -q update &&
+        DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-remove --no-install-recommends "${missing[@]}"
+    } >"$scratch/apt.log" 2>&1 </dev/null || { say "$(tail -n 1 "$scratch/apt.log")" && return 1; }
+  fi
+  docker_answers || start_docker
+}
+
+docker_answers() { "${docker:-docker}" info >/dev/null 2>&1; }
+
+# It stays for the next run.
+start_docker() {
+  say "starting the Docker daemon"
+  if [[ -d /run/systemd/system ]]; then
+    systemctl start docker || return 1
+  else
+    setsid dockerd >"${TMPDIR:-/tmp}/dockerd.log" 2>&1 </dev/null &
+  fi
   local until=$((SECONDS + 30))
-  until /usr/bin/docker info >/dev/null 2>&1; do
+  until docker_answers; do
     ((SECONDS < until)) || return 1
     sleep 0.5
   done
@@ -85,14 +112,16 @@ install_docker() {
 have_images() {
   local image
   for image in "${PUBLIC[@]}"; do
-    "$docker" image inspect "$image" >/dev/null 2>&1 || timeout 300 "$docker" pull --quiet "$image" >/dev/null 2>&1 || return 1
+    "$docker" image inspect "$image" >/dev/null 2>&1 || timeout --foreground 300 "$docker" pull --quiet "$image" >/dev/null 2>&1 || return 1
   done
 }
 
 prepare() {
-  find_docker || { install_docker && find_docker; } || [[ -x $OFFLINE ]] ||
-    cannot "Docker with Compose is not here and could not be installed (root and apt-get are needed)"
-  if [[ -z ${docker:-} ]] || ! have_images; then
+  local found=1
+  find_docker || { install_docker && find_docker; } || found=
+  [[ -n $found || -x $OFFLINE ]] ||
+    cannot "Docker with Compose is not here and could not be installed or started (root and apt-get are needed)"
+  if [[ -z $found ]] || ! have_images; then
     [[ -x $OFFLINE ]] || cannot "no registry can be reached for ${PUBLIC[*]}"
     [[ $(id -u) -eq 0 ]] || cannot "no registry can be reached, and only root can make stand-ins"
     say "no registry can be reached: $OFFLINE makes stand-ins for the public images"
@@ -112,7 +141,7 @@ choose_ports() {
   local entry variable port
   for entry in "${PORTS[@]}"; do
     variable=LATCHLINE_${entry%:*}_PORT
-    port=${!variable:-${entry#*:}}
+    port=${entry#*:}
     while taken "$port"; do port=$((20000 + RANDOM % 12000)); done
     export "$variable=$port"
   done
@@ -143,9 +172,28 @@ wait_healthy() {
   done
 }
 
+# What is there of this project: containers, volumes, networks.
+remains() {
+  local label=label=com.docker.compose.project=$COMPOSE_PROJECT_NAME
+  "$docker" ps -aq --filter "$label"
+  "$docker" ps -aq --filter "name=^$COMPOSE_PROJECT_NAME-"
+  "$docker" volume ls -q --filter "$label"
+  "$docker" network ls -q --filter "$label"
+}
+
+take_down() {
+  "$docker" rm -f "$COMPOSE_PROJECT_NAME"-{run,traffic,again} >/dev/null 2>&1
+  "${compose[@]}" --profile demo --profile test down -v --remove-orphans --timeout 10 >"$scratch/down.log" 2>&1
+  [[ -z $(remains 2>&1) ]] || { tail -n 20 "$scratch/down.log" && return 1; }
+}
+
+images() { "$docker" image ls -q --no-trunc "$@" | sort -u; }
+
 # Whatever happens: shows why, and leaves nothing behind.
 clean_up() {
   local status=$?
+  # `timeout` sends its signal twice, to this process and to its group.
+  trap '' TERM INT HUP
   trap - EXIT
   set +e
   exec 9>&-
@@ -157,25 +205,30 @@ clean_up() {
       say "--- logs"
       "${compose[@]}" logs --no-color --tail=40 "${SERVICES[@]}" 2>&1 | tail -n 400
     fi
-    "$docker" rm -f "$COMPOSE_PROJECT_NAME-traffic" >/dev/null 2>&1
-    "${compose[@]}" --profile demo --profile test down -v --remove-orphans --timeout 10 >/dev/null 2>&1
-    # Layers that this build replaced; those of others stay.
-    "$docker" image prune --force --filter label=org.opencontainers.image.vendor=Latchline >/dev/null 2>&1
-    say "taken down"
+    if take_down; then
+      say "taken down"
+    else
+      say "FAILED: not all of $COMPOSE_PROJECT_NAME could be taken down"
+      ((status != 0)) || status=1
+    fi
   fi
+  # Those that this run's build replaced. Images of others stay.
+  # shellcheck disable=SC2046
+  [[ -z ${replaceable:-} ]] || "$docker" image rm $(comm -12 <(echo "$replaceable") <(images --filter dangling=true)) >/dev/null 2>&1
   rm -rf "$scratch"
   exit "$status"
 }
 trap clean_up EXIT
-trap 'exit 143' TERM INT HUP
+trap 'trap "" TERM INT HUP; exit 143' TERM INT HUP
 
-# The way in is that of people: the published ports, so from the host's network.
+# The way in is that of people: the published ports, so from the host's network. With an init process,
+# so that a signal to the client ends it: without, a program that is the first of its container ignores it.
 journey() {
   local environment=() name
   for name in $names; do environment+=(-e "$name"); done
-  "$docker" run --rm -i --network host --read-only --cap-drop ALL --security-opt no-new-privileges \
+  "$docker" run --rm -i --init --network host --read-only --cap-drop ALL --security-opt no-new-privileges \
     --user "$(id -u):$(id -g)" --volume "$scratch/keep:/keep" --name "$COMPOSE_PROJECT_NAME-$1" "${environment[@]}" \
-    "latchline/journey:${LATCHLINE_VERSION:-0.1.0}" "$@"
+    "latchline/journey:$LATCHLINE_VERSION" "$@"
 }
 
 # Files are the only place of secrets: what `docker inspect` shows must not have one.
@@ -197,12 +250,14 @@ timed() { # what, command …
   say "$(printf '%-42s %4d s' "$what" $((SECONDS - started)))"
 }
 
-build() { "${compose[@]}" --profile test build >"$scratch/build.log" 2>&1 || { tail -n 60 "$scratch/build.log" && return 1; }; }
+build() {
+  replaceable=$(images "latchline/*:$LATCHLINE_VERSION")
+  "${compose[@]}" --profile test build >"$scratch/build.log" 2>&1 || { tail -n 60 "$scratch/build.log" && return 1; }
+}
 
 start() {
   up=1
-  "${compose[@]}" down -v --remove-orphans --timeout 10 >/dev/null 2>&1 || true
-  timeout 600 "${compose[@]}" up -d >"$scratch/up.log" 2>&1 || { tail -n 40 "$scratch/up.log" && return 1; }
+  timeout --foreground 600 "${compose[@]}" up -d >"$scratch/up.log" 2>&1 || { tail -n 40 "$scratch/up.log" && return 1; }
   wait_healthy
 }
 
@@ -226,7 +281,8 @@ timed "images are built" build
 timed "all containers are healthy" start
 timed "the programs accept their settings" check_settings
 
-lines=$("${compose[@]}" run --rm -T secrets environment 2>/dev/null </dev/null)
+lines=$("${compose[@]}" run --rm -T secrets environment 2>"$scratch/environment.log" </dev/null) ||
+  fail "secrets environment: $(tail -n 1 "$scratch/environment.log")"
 names=$(sed -n 's/^export \([A-Z_]*\)=.*/\1/p' <<<"$lines")
 eval "$lines"
 look_for_secrets
