@@ -43,6 +43,8 @@ enum Verb {
 struct Published {
     #[arg(long, env = "LATCHLINE_BIND", default_value = "127.0.0.1")]
     bind: IpAddr,
+    #[arg(long, env = "LATCHLINE_MQTT_BIND", default_value = "127.0.0.1")]
+    mqtt_bind: IpAddr,
     #[arg(long, env = "LATCHLINE_MQTT_PORT", default_value_t = 1883)]
     mqtt: u16,
     #[arg(long, env = "LATCHLINE_WEBSOCKET_PORT", default_value_t = 8083)]
@@ -95,14 +97,15 @@ fn quoted(value: &str) -> String {
 impl Published {
     /// What is published everywhere is reached at the loopback address.
     fn site(&self, secrets: latchline_e2e::stack::secrets::Secrets) -> Site {
-        let ip = if self.bind.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { self.bind };
-        let at = |port| SocketAddr::new(ip, port);
-        let http = |port| format!("http://{}", at(port));
+        let at = |bind: IpAddr, port| {
+            SocketAddr::new(if bind.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bind }, port)
+        };
+        let http = |port| format!("http://{}", at(self.bind, port));
         let token = Some(secrets.token.clone());
         let api = |port| Api::new(http(port), token.as_deref());
         Site {
-            mqtt: at(self.mqtt),
-            websocket: format!("ws://{}/mqtt", at(self.websocket)),
+            mqtt: at(self.mqtt_bind, self.mqtt),
+            websocket: format!("ws://{}/mqtt", at(self.mqtt_bind, self.websocket)),
             broker: api(self.broker),
             auditor: api(self.auditor),
             monitor: api(self.monitor),
