@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,7 @@ const SCOPES: [(&str, &str); 3] =
     [("auditor", "read,export,admin"), ("monitor", "read,operate,admin"), ("notifier", "read,operate,admin")];
 
 /// Makes what is missing under `root`, takes what is given, hands it out; returns what it did, a line
-/// for each secret.
+/// for each secret. Nothing is written before everything that was given is known to be good.
 pub fn write(root: &Path, given: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<String>> {
     let mut said = Vec::new();
     let mut values = BTreeMap::new();
@@ -97,25 +97,33 @@ pub fn write(root: &Path, given: impl Fn(&str) -> Option<String>) -> anyhow::Res
             (None, None) => (random::secret()?, "made at random"),
         };
         check(kind, &value)?;
-        replace(&root.join(ALL).join(kind.name), &value)?;
         said.push(format!("{:<24}{how}", kind.name));
         values.insert(kind.name, value);
     }
-    hand_out(root, &values)?;
+    let files = files(root, &values)?;
+    for (path, text) in &files {
+        prepare(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    for (path, _) in &files {
+        fs::rename(new(path), path).with_context(|| format!("replace {}", path.display()))?;
+    }
     Ok(said)
 }
 
-fn hand_out(root: &Path, values: &BTreeMap<&str, String>) -> anyhow::Result<()> {
-    for (folder, names) in COPIES {
-        for name in names {
-            replace(&root.join(folder).join(name), &values[name])?;
-        }
-    }
+/// Every file, and what is in it.
+fn files(root: &Path, values: &BTreeMap<&str, String>) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let all = KINDS.iter().map(|kind| (ALL, kind.name));
+    let copies = COPIES.iter().flat_map(|(folder, names)| names.iter().map(|name| (*folder, *name)));
+    let mut files: Vec<_> = all
+        .chain(copies)
+        .map(|(folder, name)| (root.join(folder).join(name), values[name].clone()))
+        .collect();
     let hash = SecretHash::of(values[API_TOKEN].as_bytes());
     for (folder, scopes) in SCOPES {
-        replace(&root.join(folder).join("tokens"), &format!("token compose {hash} {scopes}\n"))?;
+        files.push((root.join(folder).join("tokens"), format!("token compose {hash} {scopes}\n")));
     }
-    replace(&root.join("broker").join("credentials"), &of(values)?.credentials())
+    files.push((root.join("broker").join("credentials"), of(values)?.credentials()));
+    Ok(files)
 }
 
 /// What tools need of all secrets under `root`.
@@ -174,21 +182,19 @@ fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Puts a file in the place of another, whole and only for its owner; nothing if it is the same.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    if read_if_there(path)?.as_deref() == Some(text) {
-        return Ok(());
-    }
-    let new = PathBuf::from(format!("{}.new", path.display()));
-    let put = || {
-        // What a run left that was cut short.
-        drop(fs::remove_file(&new));
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o400).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    put().with_context(|| format!("write {}", path.display()))
+/// Where a file is until it takes its place.
+fn new(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.new", path.display()))
+}
+
+/// Writes a file that is to take the place of another, whole and only for its owner.
+fn prepare(path: &Path, text: &str) -> io::Result<()> {
+    let new = new(path);
+    // What a run left that was cut short.
+    drop(fs::remove_file(&new));
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o400).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -205,6 +211,7 @@ mod tests {
         root
     }
 
+    /// What there is; all of it for its owner only.
     fn files(root: &Path) -> BTreeMap<PathBuf, String> {
         let mut files = BTreeMap::new();
         for folder in fs::read_dir(root).unwrap() {
@@ -270,6 +277,31 @@ mod tests {
             let error = format!("{:#}", write(root.path(), given).unwrap_err());
             assert!(error.starts_with(variable) && !error.contains(&value), "{error}");
         }
+    }
+
+    #[test]
+    fn one_bad_secret_keeps_all_as_they_were() {
+        let root = folders();
+        write(root.path(), |_| None).unwrap();
+        let before = files(root.path());
+        let given = |name: &str| match name {
+            "LATCHLINE_MASTER_KEY" => Some("5a".repeat(32)),
+            "LATCHLINE_API_TOKEN" => Some("short".to_owned()),
+            _ => None,
+        };
+        assert!(write(root.path(), given).is_err());
+        assert_eq!(files(root.path()), before);
+    }
+
+    #[test]
+    fn what_others_could_read_they_cannot_read_after_the_next_start() {
+        let root = folders();
+        write(root.path(), |_| None).unwrap();
+        for path in files(root.path()).keys() {
+            fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        write(root.path(), |_| None).unwrap();
+        files(root.path());
     }
 
     #[test]
