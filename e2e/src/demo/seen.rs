@@ -14,6 +14,8 @@ use crate::sink::{Message, Messages};
 use crate::site::Api;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at a sink: people do not see the difference, and the demo runs for hours.
+const LOOK_AT_SINKS_EVERY: Duration = Duration::from_millis(250);
 /// The story is long over when so many have been seen.
 const KEPT_MAX: usize = 10_000;
 /// Messages that are asked for at once; more do not come between two looks.
@@ -58,7 +60,7 @@ impl Seen<Message> {
                     }
                     count = answer.count;
                 }
-                sleep(LOOK_EVERY).await;
+                sleep(LOOK_AT_SINKS_EVERY).await;
             }
         })
     }

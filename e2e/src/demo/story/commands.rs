@@ -37,7 +37,7 @@ impl Story<'_> {
         let at_ms = self.refused(&forged, "bad_signature").await?;
         self.judged(&OFFICE, &forged, "attempt", "bad_signature").await?;
         self.suspicious(&OFFICE, "security_bad_signature", at_ms).await?;
-        proved("the broker's guard refuses it, the lock never sees it, and the owner knows");
+        proved("the broker's guard refuses it, and the owner knows");
         Ok(())
     }
 

@@ -123,7 +123,7 @@ impl<'a> Story<'a> {
             "{:>4} reports of locks, acknowledged when Kafka had them\n\
              {:>4} commands taken by a lock, {} refused by the broker's guard\n\
              {:>4} findings of the auditor, {raised} alarms of the monitor\n\
-             {:>4} mails and {} SMS to the owner, each once\n",
+             {:>4} mails and {} SMS to the owner\n",
             stream(STATES),
             stream(COMMANDS),
             stream(REJECTED),

@@ -36,7 +36,7 @@ impl Story<'_> {
         let ask = async || self.site.notifications(OFFICE.id).await;
         let waiting = |all: &Vec<Notification>| all.iter().any(|one| waits(one) && one.status == "pending");
         until("a mail that waits", DEADLINE, ask, waiting).await?;
-        say("The SMS is out; the mail was tried, and waits. The mail server comes back:");
+        say("The mail was tried, and waits. The mail server comes back:");
         self.whole.notifier.mail.start_again().await.context("start the mail server again")?;
         let told = self.site.told_by_all(OFFICE.id, "the unlocking", result_of(&command)).await?;
         ensure!(told.is_once(), "the unlocking of the office was not told once: {told:?}");

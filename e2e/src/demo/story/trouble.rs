@@ -43,7 +43,7 @@ impl Story<'_> {
         let at_ms = happened_at_ms(&record)?;
         self.raised(&GARDEN_GATE, "lock_fault", Span::Raised, at_ms).await?;
         self.told(&GARDEN_GATE, "lock_fault", at_ms, |one| one.event_type == "lock_fault").await?;
-        proved("a critical alarm: mail and SMS at once, by night and in a digest, too");
+        proved("a critical alarm: the owner has a mail and an SMS");
         say("The operator tries to unlock it all the same:");
         let command = Command::sign(&self.site.secrets.master, GARDEN_GATE.id, Action::Unlock)?;
         let (report, at_ms) = self.command(&command, "failed", Some(0)).await?;
