@@ -88,20 +88,21 @@ impl Whole {
         let postgres = Postgres::start().await?;
         let broker = wishes.at(&BROKER_PORTS, wishes.broker);
         let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
+        // Each is started before the next looks for its port: what was free a while ago may be taken.
         let settings = wishes.at(&[(HTTP, 8101)], &[&[PATIENT], wishes.auditor].concat());
         let (kafka, secrets) = (&stack.kafka, &stack.secrets);
         let mut audit = Audit::prepare(postgres.clone(), kafka, secrets, &borrowed(&settings)).await?;
+        audit.use_token(secrets.token.clone())?;
+        audit.auditor.start(&LISTENERS).await?;
         let settings = wishes.at(&[(HTTP, 8102)], &[&[PATIENT], wishes.monitor].concat());
         let mut monitor =
             Monitor::prepare(postgres.clone(), kafka, wishes.rules, &borrowed(&settings)).await?;
+        monitor.use_token(secrets.token.clone())?;
+        monitor.monitor.start(&LISTENERS).await?;
         let settings = wishes.at(&[(HTTP, 8103)], &[&[PATIENT], &NO_LIMITS[..], wishes.notifier].concat());
         let mut notifier =
             Notifier::prepare(postgres.clone(), kafka, wishes.users, &borrowed(&settings)).await?;
-        for service in [&mut *audit, &mut *monitor, &mut *notifier] {
-            service.use_token(stack.secrets.token.clone())?;
-        }
-        audit.auditor.start(&LISTENERS).await?;
-        monitor.monitor.start(&LISTENERS).await?;
+        notifier.use_token(secrets.token.clone())?;
         notifier.notifier.start(&LISTENERS).await?;
         tokio::try_join!(audit.ready(), monitor.ready(), notifier.ready())?;
         let mails = Page::start(wishes.page(8025), mail::source(&notifier.mail)).await?;

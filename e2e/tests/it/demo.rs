@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use latchline_e2e::process::{Output, Process};
 use latchline_shared::kit::testing::eventually;
+use tokio::sync::Mutex;
 
 use crate::support::DEADLINE;
 
 /// Longest wait for all of it.
 const STORY: Duration = DEADLINE.saturating_mul(5);
+
+/// Two demos at once want the same well-known ports, and a port that was free a moment ago is taken.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn text(output: &Output) -> String {
     output.lines().join("\n")
@@ -18,6 +22,7 @@ fn text(output: &Output) -> String {
 
 #[tokio::test]
 async fn the_story_comes_true() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     // With the Kafka that this machine, or KAFKA, chooses.
     let mut demo = Process::start("the demo", command.env("DEMO_ONCE", "1")).unwrap();
@@ -55,6 +60,7 @@ async fn the_story_comes_true() {
 
 #[tokio::test]
 async fn what_it_says_at_its_end_works_until_it_is_told_to_end() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     let demo = Process::start("the demo", command.env("KAFKA", "dev")).unwrap();
     let output = demo.output().clone();
