@@ -5,7 +5,7 @@
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## Kafka, the broker and a few locks on this machine, told step by step; no Docker
+demo: ## all of it on this machine, told step by step; no Docker
 	@scripts/demo.sh
 
 test: ## every test, the end-to-end tests on Apache Kafka where Java 17 and Maven are found
