@@ -274,6 +274,28 @@ restart() {
   wait_healthy
 }
 
+# The journey says it once reports are acknowledged and commands acted on.
+begin() {
+  local until=$((SECONDS + 180))
+  until grep -q 'are on their way' "$scratch/traffic.log"; do
+    kill -0 "$traffic" 2>/dev/null && ((SECONDS < until)) || { cat "$scratch/traffic.log" && return 1; }
+    sleep 0.5
+  done
+}
+
+so_far() { grep '^so far ' "$scratch/traffic.log" | tail -n 1 | tr -cs '0-9\n' ' '; }
+
+# More reports and more commands than at the time of the call.
+go_on() {
+  local until=$((SECONDS + 120)) reports=0 commands=0 more_reports=0 more_commands=0
+  read -r reports commands < <(so_far) || true
+  until ((more_reports > reports && more_commands > commands)); do
+    kill -0 "$traffic" 2>/dev/null && ((SECONDS < until)) || { tail -n 5 "$scratch/traffic.log" && return 1; }
+    sleep 0.5
+    read -r more_reports more_commands < <(so_far) || true
+  done
+}
+
 prepare
 choose_ports
 began=$SECONDS
@@ -292,9 +314,10 @@ mkfifo "$scratch/until"
 journey traffic --until-stdin-closes <"$scratch/until" >"$scratch/traffic.log" 2>&1 &
 traffic=$!
 exec 9>"$scratch/until"
+timed "reports and commands are on their way" begin
 for service in "${SERVICES[@]}"; do
   timed "$service is restarted under traffic" restart "$service"
-  kill -0 "$traffic" 2>/dev/null || fail "the traffic ended by itself"
+  go_on || fail "no reports or no commands after the restart of $service"
 done
 exec 9>&-
 timed "every acknowledged message is accounted for" wait "$traffic"

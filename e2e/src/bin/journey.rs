@@ -85,8 +85,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         What::Traffic { until_stdin_closes, settle } => {
             let stop = stopped(until_stdin_closes)?;
-            println!("reports and commands are on their way");
-            for line in traffic::run(&site, stop, Duration::from_secs(settle)).await? {
+            let settle = Duration::from_secs(settle);
+            for line in traffic::run(&site, &mut |line| println!("{line}"), stop, settle).await? {
                 println!("{line}");
             }
             println!("lost = 0");

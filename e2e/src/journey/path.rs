@@ -46,6 +46,7 @@ pub async fn run(site: &Site, say: &mut dyn FnMut(&str)) -> anyhow::Result<Accou
     path.battery(&weak).await?;
     path.jam(&stuck).await?;
     path.history(&[&door, &stuck]).await?;
+    path.told_once().await?;
     let Path { account, say, .. } = path;
     account.check(site).await?;
     say("each command is in the history once, and was told by one mail and one SMS: seen");
@@ -203,6 +204,19 @@ impl Path<'_> {
         self.alarms.find(&format!("alarm {kind} of {}", lock.id), DEADLINE, is).await?;
         self.site.told_by_all(&lock.id, kind, |one| one.alarm_id.as_deref() == Some(id.as_str())).await?;
         self.account.alarms.push(Raised { lock: lock.id.clone(), kind: kind.to_owned(), id });
+        Ok(())
+    }
+
+    /// What arrived at last, not only what the notifier says that it sent.
+    async fn told_once(&self) -> anyhow::Result<()> {
+        for Judged { lock, process_id, told, .. } in &self.account.judged {
+            let Some(event_type) = told else { continue };
+            let of_process = |one: &crate::site::ask::Notification| {
+                one.event_type == *event_type && one.process_id.as_deref() == Some(process_id)
+            };
+            let told = self.site.told_by_all(lock, event_type, of_process).await?;
+            ensure!(told.is_once(), "{event_type} of {process_id} was not told once: {told:?}");
+        }
         Ok(())
     }
 

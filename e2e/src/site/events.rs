@@ -34,7 +34,7 @@ pub struct Events {
 impl Api {
     /// Opens a stream of events; what is written from now on comes.
     pub async fn events(&self, path: &str) -> anyhow::Result<Events> {
-        let response = self.get(path).await?.error_for_status()?;
+        let response = self.stream(path).await?.error_for_status()?;
         Ok(Events { response, decoder: Decoder::default() })
     }
 }

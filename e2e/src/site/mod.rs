@@ -6,9 +6,11 @@ pub mod ask;
 pub mod events;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::stack::secrets::Secrets;
 
@@ -94,6 +96,10 @@ fn variable(name: &str) -> anyhow::Result<String> {
     Ok(value)
 }
 
+/// Longest wait for an answer, a long page of the history included; a stream has no end.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
 /// An HTTP API.
 #[derive(Clone)]
 pub struct Api {
@@ -106,12 +112,20 @@ pub struct Api {
 impl Api {
     /// One at this URL, asked with this bearer token.
     pub fn new(url: impl Into<String>, token: Option<&str>) -> Self {
-        Self { url: url.into(), token: token.map(str::to_owned), client: reqwest::Client::new() }
+        // What the environment says of proxies is not meant for these: they are on this machine.
+        let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_MAX).build();
+        Self { url: url.into(), token: token.map(str::to_owned), client: client.unwrap_or_default() }
     }
 
     /// Asks.
     pub async fn get(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        self.send(self.client.get(format!("{}{path}", self.url)), path).await
+        self.send(self.client.get(format!("{}{path}", self.url)).timeout(ANSWER_MAX), path).await
+    }
+
+    /// As [`Api::get`], for an answer that goes on and on.
+    async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        let asked = self.send(self.client.get(format!("{}{path}", self.url)), path);
+        timeout(ANSWER_MAX, asked).await.with_context(|| format!("no answer to {path}"))?
     }
 
     /// As [`Api::get`], for a good answer in JSON.
@@ -122,12 +136,12 @@ impl Api {
 
     /// Posts JSON.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<reqwest::Response> {
-        self.send(self.client.post(format!("{}{path}", self.url)).json(body), path).await
+        self.send(self.client.post(format!("{}{path}", self.url)).timeout(ANSWER_MAX).json(body), path).await
     }
 
     /// Puts JSON.
     pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<reqwest::Response> {
-        self.send(self.client.put(format!("{}{path}", self.url)).json(body), path).await
+        self.send(self.client.put(format!("{}{path}", self.url)).timeout(ANSWER_MAX).json(body), path).await
     }
 
     /// Whether it does its job.

@@ -11,6 +11,7 @@ use latchline_e2e::stack::whole::{Whole, Wishes};
 use latchline_e2e::stack::{COMMANDS, LISTENERS, STATES, service};
 use latchline_shared::kit::clock;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::support;
 
@@ -98,9 +99,20 @@ async fn the_whole_way(kafka: Kafka) {
     assert_eq!((account.judged.len(), account.alarms.len()), (4, 4));
 
     let (stop, stopped) = oneshot::channel::<()>();
+    let (begun, begins) = oneshot::channel::<()>();
+    let mut begun = Some(begun);
+    let mut say = |_: &str| {
+        if let Some(begun) = begun.take() {
+            begun.send(()).unwrap();
+        }
+    };
     let (auditor, monitor) = (&mut whole.audit.auditor, &mut whole.monitor.monitor);
     let (notifier, broker) = (&mut whole.notifier.notifier, &mut whole.stack.broker);
     let restarts = async {
+        // If it does not begin, the traffic says why.
+        if !matches!(timeout(LONG, begins).await, Ok(Ok(()))) {
+            return;
+        }
         for (program, listeners) in [
             (auditor, &service::LISTENERS[..]),
             (monitor, &service::LISTENERS),
@@ -113,7 +125,8 @@ async fn the_whole_way(kafka: Kafka) {
         }
         drop(stop);
     };
-    let (lines, ()) = tokio::join!(traffic::run(&site, async { drop(stopped.await) }, LONG), restarts);
+    let (lines, ()) =
+        tokio::join!(traffic::run(&site, &mut say, async { drop(stopped.await) }, LONG), restarts);
     for line in lines.unwrap() {
         println!("{line}");
     }

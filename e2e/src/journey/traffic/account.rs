@@ -1,10 +1,15 @@
 //! The account: each acknowledged message, by what the services say of it over HTTP.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
+use jiff::Timestamp;
 use latchline_shared::command::Action;
+use latchline_shared::kit::clock;
+use serde::Deserialize;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -24,22 +29,48 @@ pub(super) struct Arrivals {
 struct Pages {
     /// When the messages of a notification arrived.
     arrived: HashMap<String, Vec<u64>>,
-    /// How many the sinks counted.
-    counts: [u64; 2],
-    /// How often a sink began anew.
-    restarts: u64,
+    /// What is known of each sink.
+    sinks: [Sink; 2],
+}
+
+#[derive(Debug, Default)]
+struct Sink {
+    /// How many it counted.
+    count: u64,
+    /// When it was last looked at, in Unix milliseconds.
+    looked_ms: u64,
+    /// From the last look before it began anew to the first one after: what it was given meanwhile,
+    /// nobody may have seen.
+    blind: Vec<RangeInclusive<u64>>,
 }
 
 impl Pages {
-    fn take(&mut self, sink: usize, count: u64, messages: impl Iterator<Item = (String, u64)>) {
-        self.restarts += u64::from(count < self.counts[sink]);
-        self.counts[sink] = count;
+    /// What a look has shown that took so long.
+    fn take(
+        &mut self,
+        sink: usize,
+        looked: RangeInclusive<u64>,
+        count: u64,
+        messages: impl Iterator<Item = (String, u64)>,
+    ) {
+        let known = &mut self.sinks[sink];
+        if count < known.count {
+            known.blind.push(known.looked_ms..=*looked.end());
+        }
+        (known.count, known.looked_ms) = (count, *looked.start());
         for (id, at_ms) in messages {
             let times = self.arrived.entry(id).or_default();
             if !times.contains(&at_ms) {
                 times.push(at_ms);
             }
         }
+    }
+
+    /// Whether this sink may have forgotten what it was given then before anybody looked.
+    fn excuses(&self, sink: usize, given: &RangeInclusive<u64>) -> bool {
+        let overlaps =
+            |blind: &RangeInclusive<u64>| given.start() <= blind.end() && blind.start() <= given.end();
+        self.sinks[sink].blind.iter().any(overlaps)
     }
 }
 
@@ -66,9 +97,11 @@ impl Drop for Arrivals {
 async fn look(site: &Site, pages: &Mutex<Pages>) {
     for (sink, api) in [&site.mail, &site.sms].into_iter().enumerate() {
         // One that is away is asked again.
+        let begun = clock::unix_ms();
         if let Ok(messages) = site.arrived(api).await {
+            let looked = begun..=clock::unix_ms();
             let each = messages.messages.into_iter().map(|message| (message.id, message.at_ms));
-            locked(pages).take(sink, messages.count, each);
+            locked(pages).take(sink, looked, messages.count, each);
         }
     }
 }
@@ -88,7 +121,7 @@ impl Books<'_> {
     /// What is not as it should be, yet.
     pub(super) async fn wrong(&mut self) -> anyhow::Result<Vec<String>> {
         look(self.site, &self.arrivals.seen).await;
-        let mut wrong = Vec::new();
+        let mut wrong: Vec<String> = too_few(&self.commands).into_iter().collect();
         for (lock, count) in &self.reports {
             let history = self.site.history(lock).await?;
             wrong.extend(missing_report(lock, *count, &history));
@@ -127,7 +160,7 @@ impl Books<'_> {
     /// By one mail and one SMS; by more only if an attempt was ambiguous.
     async fn untold(&self, sent: &Sent, notifications: &[Notification]) -> anyhow::Result<Vec<String>> {
         let mut wrong = Vec::new();
-        for channel in ["email", "sms"] {
+        for (sink, channel) in ["email", "sms"].into_iter().enumerate() {
             let of_this = notifications.iter().filter(|one| {
                 one.event_type == "unlocked"
                     && one.channel == channel
@@ -141,16 +174,19 @@ impl Books<'_> {
                 ));
                 continue;
             };
-            let (arrived, restarts) = {
-                let pages = locked(&self.arrivals.seen);
-                (pages.arrived.get(&one.id).map_or(0, Vec::len), pages.restarts)
-            };
+            let arrived = locked(&self.arrivals.seen).arrived.get(&one.id).map_or(0, Vec::len);
             let is_sent = ["sent", "delivered"].contains(&one.status.as_str());
             let fits = match arrived {
                 1 => true,
                 // A sink that began anew forgot what had just arrived.
-                0 => restarts > 0,
-                _ => is_ambiguous(&self.site.notifier, &one.id).await?,
+                0 => {
+                    let given = given(&attempts(&self.site.notifier, &one.id).await?);
+                    given.is_some_and(|given| locked(&self.arrivals.seen).excuses(sink, &given))
+                }
+                _ => {
+                    let attempts = attempts(&self.site.notifier, &one.id).await?;
+                    attempts.iter().any(|attempt| attempt.outcome == "ambiguous")
+                }
             };
             if !(is_sent && fits) {
                 wrong.push(format!("{channel} {} of {} arrived {arrived} times: {one:?}", one.id, sent.lock));
@@ -162,6 +198,7 @@ impl Books<'_> {
     pub(super) fn summary(&self) -> Vec<String> {
         let count = |is: fn(&Sent) -> bool| self.commands.iter().filter(|sent| is(sent)).count();
         let pages = locked(&self.arrivals.seen);
+        let restarts: usize = pages.sinks.iter().map(|sink| sink.blind.len()).sum();
         let arrived: usize = pages.arrived.values().map(Vec::len).sum();
         vec![
             format!("reports acknowledged        {}", self.reports.values().sum::<u64>()),
@@ -171,21 +208,47 @@ impl Books<'_> {
             format!("  in doubt                  {}", count(|sent| sent.is_in_doubt())),
             format!("messages sent again         {}", self.sent_again),
             format!("mails and SMS that arrived  {arrived}"),
-            format!("sinks that began anew       {}", pages.restarts),
+            format!("sinks that began anew       {restarts}"),
         ]
     }
 }
 
-async fn is_ambiguous(notifier: &Api, id: &str) -> anyhow::Result<bool> {
-    let notification = notifier.json(&format!("/v1/notifications/{id}")).await?;
-    let attempts = notification["attempts"].as_array();
-    Ok(attempts.is_some_and(|all| all.iter().any(|attempt| attempt["outcome"] == "ambiguous")))
+/// An attempt to send a notification.
+#[derive(Debug, Deserialize)]
+struct Attempt {
+    started_at: String,
+    /// How long it took, once it has ended.
+    #[serde(default)]
+    ms: u64,
+    outcome: String,
+}
+
+async fn attempts(notifier: &Api, id: &str) -> anyhow::Result<Vec<Attempt>> {
+    let mut notification = notifier.json(&format!("/v1/notifications/{id}")).await?;
+    serde_json::from_value(notification["attempts"].take()).context("attempts of a notification")
+}
+
+/// When a notification was accepted, in Unix milliseconds.
+fn given(attempts: &[Attempt]) -> Option<RangeInclusive<u64>> {
+    let accepted = attempts.iter().find(|attempt| attempt.outcome == "accepted")?;
+    let started: Timestamp = accepted.started_at.parse().ok()?;
+    let started = u64::try_from(started.as_millisecond()).ok()?;
+    Some(started..=started + accepted.ms)
+}
+
+/// Locks that act on next to nothing prove nothing, whatever the reason.
+fn too_few(commands: &[Sent]) -> Option<String> {
+    let acted = commands.iter().filter(|sent| sent.acted).count();
+    (acted == 0 || acted * 2 < commands.len())
+        .then(|| format!("locks acted on {acted} of {} commands", commands.len()))
 }
 
 impl Sent {
-    /// Whether nobody can know that the lock's acknowledgement arrived.
+    /// Whether nobody can know that the lock's acknowledgement arrived. That the lock has not acted is
+    /// no excuse: an acknowledged command is lost only with the broker's memory, and then the lock's
+    /// connection goes, too.
     fn is_in_doubt(&self) -> bool {
-        !self.taken || !self.acted || self.disturbed
+        !self.taken || self.disturbed
     }
 }
 
@@ -204,7 +267,9 @@ fn missing_command(sent: &Sent, history: &[Entry]) -> Option<String> {
         && (commands == 1 || sent.is_in_doubt())
         && results <= 1
         && (results == 1 || !sent.acted);
-    (!fits).then(|| format!("{sent:?} is {commands} times in the history, its result {results} times"))
+    let is_lost = !sent.acted && !sent.is_in_doubt();
+    (!fits || is_lost)
+        .then(|| format!("{sent:?} is {commands} times in the history, its result {results} times"))
 }
 
 /// The first report that is not in the history, or not in its place. The first of all is no change.
@@ -225,4 +290,97 @@ fn says(entry: &Entry, reported: Reported) -> bool {
     let name = if reported.lock_state == 1 { "unlocked" } else { "locked" };
     entry.lock_state.as_deref() == Some(name)
         && entry.battery.is_some_and(|battery| (battery - reported.battery).abs() < 0.01)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sent(taken: bool, acted: bool, disturbed: bool) -> Sent {
+        let (lock, process_id) = ("a".to_owned(), "1".to_owned());
+        Sent { lock, process_id, action: Action::Unlock, taken, acted, disturbed }
+    }
+
+    fn history(kinds: &[&str]) -> Vec<Entry> {
+        let entry = |kind: &&str| {
+            let entry = json!({
+                "chain_id": 1, "seq": 1, "kind": kind, "verdict": "ok", "findings": [], "severity": "info",
+                "process_id": "1", "occurred_at": "2026-01-01T00:00:00.000Z",
+            });
+            serde_json::from_value(entry).unwrap()
+        };
+        kinds.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_command_that_is_lost_is_found() {
+        let (yes, no) = (true, false);
+        for (taken, acted, disturbed, kinds, is_right) in [
+            (yes, yes, no, &["command", "result"][..], yes),
+            (yes, no, no, &[], no),
+            (yes, no, no, &["command"], no),
+            (yes, no, yes, &[], yes),
+            (yes, no, yes, &["command"], yes),
+            (no, no, no, &[], yes),
+            (yes, yes, no, &["result"], no),
+            (yes, yes, yes, &["result"], yes),
+            (yes, yes, no, &["command"], no),
+            (yes, yes, yes, &["command"], no),
+            (yes, yes, no, &["command", "command", "result"], no),
+            (yes, yes, no, &["command", "result", "result"], no),
+        ] {
+            let wrong = missing_command(&sent(taken, acted, disturbed), &history(kinds));
+            assert_eq!(wrong.is_none(), is_right, "{taken} {acted} {disturbed} {kinds:?}: {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_in_which_little_was_done_proves_nothing() {
+        let run = |acted: usize, of: usize| {
+            let all: Vec<Sent> = (0..of).map(|n| sent(true, n < acted, true)).collect();
+            too_few(&all).is_none()
+        };
+        assert!(!run(0, 0));
+        assert!(!run(0, 9));
+        assert!(!run(4, 9));
+        assert!(run(5, 9));
+        assert!(run(1, 1));
+    }
+
+    #[test]
+    fn only_a_restart_of_its_own_sink_at_that_time_excuses_a_message() {
+        let mut pages = Pages::default();
+        let one = |id: &str| std::iter::once((id.to_owned(), 950));
+        for sink in [0, 1] {
+            pages.take(sink, 1_000..=1_010, 7, one("seen"));
+        }
+        // The first one begins anew.
+        pages.take(0, 1_500..=1_510, 0, std::iter::empty());
+        pages.take(1, 1_500..=1_510, 8, std::iter::empty());
+        pages.take(0, 2_000..=2_010, 1, one("seen"));
+        assert_eq!(pages.arrived["seen"], [950], "what was seen before has arrived, once");
+        for (sink, given, excused) in [
+            (0, 1_200..=1_210, true),
+            (0, 990..=1_005, true),
+            (0, 900..=999, false),
+            (0, 1_511..=1_600, false),
+            (1, 1_200..=1_210, false),
+        ] {
+            assert_eq!(pages.excuses(sink, &given), excused, "{sink} {given:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_was_given_when_it_was_accepted() {
+        let attempt = |started_at: &str, ms: u64, outcome: &str| Attempt {
+            started_at: started_at.to_owned(),
+            ms,
+            outcome: outcome.to_owned(),
+        };
+        let first = || attempt("1970-01-01T00:00:01.000Z", 5, "unavailable");
+        assert_eq!(given(&[first()]), None);
+        assert_eq!(given(&[first(), attempt("1970-01-01T00:00:03Z", 12, "accepted")]), Some(3_000..=3_012));
+    }
 }

@@ -6,7 +6,9 @@
 //!
 //! Non-guarantee: a lock's PUBACK is not answered. When the connection of a lock ends while it answers
 //! a command, the record of that delivery may be missing; such commands are counted as in doubt, and
-//! may be there once or not at all. What locks have done is in the history all the same.
+//! may be there once or not at all. What locks have done is in the history all the same. A command that
+//! waits in the broker's memory is lost at its restart: one that was acknowledged and never reached its
+//! lock is in doubt if that lock's connection ended meanwhile, or was not up yet; otherwise it is lost.
 
 mod account;
 
@@ -15,12 +17,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use latchline_shared::command::Action;
 use latchline_shared::message::Protocol;
 use serde::Deserialize;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::account::{Arrivals, Books};
@@ -35,6 +37,9 @@ use crate::site::ask::until;
 use crate::stack::secrets::OPERATOR;
 use crate::stack::{command_topic, state_topic};
 
+/// Said once reports are acknowledged and commands acted on.
+pub const BEGUN: &str = "reports and commands are on their way";
+
 const REPORTERS: usize = 4;
 const LOCKS: usize = 4;
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -44,14 +49,24 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const ACT_DEADLINE: Duration = Duration::from_secs(20);
 /// A PUBACK of a lock arrives within so long, or with the connection gone not at all.
 const PUBACK_TIME: Duration = Duration::from_secs(2);
+/// A lock that is connected has subscribed within so long.
+const SUBSCRIBE_TIME: Duration = Duration::from_secs(2);
+/// Longest wait for the first report and the first command.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(120);
+/// Between two lines about how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// What the simulated locks did.
 #[derive(Debug, Default)]
 struct Seen {
     /// On which commands they acted, by process id.
     acted: HashMap<String, Instant>,
+    /// How many reports of each reporter were acknowledged.
+    acknowledged: HashMap<String, u64>,
     /// The latest report of each.
     latest: HashMap<String, Reported>,
+    /// When each was last connected.
+    connected: HashMap<String, Instant>,
     /// When each was last disconnected.
     disconnected: HashMap<String, Instant>,
 }
@@ -73,14 +88,16 @@ struct Sent {
     taken: bool,
     /// The lock acted on it.
     acted: bool,
-    /// The lock's connection ended meanwhile.
+    /// The lock's connection ended meanwhile, or was just being made.
     disturbed: bool,
 }
 
 /// Runs until `stop`, then accounts for everything; what cannot be accounted for within `settle` is an
-/// error. The answer is the account in words.
+/// error. `say` is told that it has begun, once each reporter has an acknowledgement and a lock has
+/// acted on a command, and from then on how far it is. The answer is the account in words.
 pub async fn run(
     site: &Site,
+    say: &mut dyn FnMut(&str),
     stop: impl Future<Output = ()>,
     settle: Duration,
 ) -> anyhow::Result<Vec<String>> {
@@ -92,7 +109,7 @@ pub async fn run(
     let ended = CancellationToken::new();
     let mut reporters = JoinSet::new();
     for n in 0..REPORTERS {
-        reporters.spawn(report(reporter(site, n)?, ended.clone()));
+        reporters.spawn(report(reporter(site, n)?, Arc::clone(&seen), ended.clone()));
     }
     let ids: Vec<String> = locks.iter().map(|lock| lock.id.clone()).collect();
     let commander = tokio::spawn(command(site.clone(), ids, Arc::clone(&seen), ended.clone()));
@@ -101,6 +118,7 @@ pub async fn run(
         () = stop => {}
         // Nothing of it ends by itself but by an error.
         Some(early) = reporters.join_next() => bail!("a reporter has ended: {early:?}"),
+        Err(late) = progress(&seen, say) => return Err(late),
     }
     ended.cancel();
     let mut reports = HashMap::new();
@@ -111,7 +129,6 @@ pub async fn run(
         sent_again += again;
     }
     let (commands, again) = commander.await??;
-    ensure!(!commands.is_empty(), "no command was sent");
     let mut books = Books { site, reports, commands, seen, sent_again: sent_again + again, arrivals };
     let what = "every acknowledged message is accounted for";
     let wrong = until(what, settle, async || books.wrong().await, Vec::is_empty).await;
@@ -122,6 +139,26 @@ pub async fn run(
             lines.push(format!("{error:#}"));
             bail!("{}", lines.join("\n"))
         }
+    }
+}
+
+/// Says that it has begun, then how far it is; it ends only if it does not begin.
+async fn progress(seen: &Mutex<Seen>, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let has_begun = |seen: &Seen| seen.acknowledged.len() == REPORTERS && !seen.acted.is_empty();
+    let begun = async {
+        while !has_begun(&locked(seen)) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(BEGIN_DEADLINE, begun).await.context("no report was acknowledged, or no lock acted")?;
+    say(BEGUN);
+    loop {
+        let (reports, acted) = {
+            let seen = locked(seen);
+            (seen.acknowledged.values().sum::<u64>(), seen.acted.len())
+        };
+        say(&format!("so far {reports} reports, {acted} commands"));
+        sleep(PROGRESS_EVERY).await;
     }
 }
 
@@ -149,10 +186,10 @@ fn lock(site: &Site, n: usize, seen: &Arc<Mutex<Seen>>) -> anyhow::Result<Lock> 
             Happening::Disconnected(_) => {
                 seen.disconnected.insert(id.to_owned(), Instant::now());
             }
-            Happening::Connected
-            | Happening::Unsubscribed(_)
-            | Happening::Withheld(_)
-            | Happening::Refused(_) => {}
+            Happening::Connected => {
+                seen.connected.insert(id.to_owned(), Instant::now());
+            }
+            Happening::Unsubscribed(_) | Happening::Withheld(_) | Happening::Refused(_) => {}
         }
     };
     Lock::start(site, protocol(n), 90.0, INTERVAL, Arc::new(observer))
@@ -173,6 +210,7 @@ fn nth(n: u64) -> Reported {
 /// Reports one after the other until it ends; the answer is how many were acknowledged.
 async fn report(
     (id, mut publisher): (String, Publisher),
+    seen: Arc<Mutex<Seen>>,
     ended: CancellationToken,
 ) -> anyhow::Result<(String, u64, u64)> {
     let topic = state_topic(&id);
@@ -182,7 +220,10 @@ async fn report(
         let lock_state = i64::try_from(lock_state)?;
         let report = Report { battery: battery as f32, lock_state, ..Report::of(&id, 0) };
         match publisher.publish(&topic, report.payload()).await? {
-            Said::Taken => count += 1,
+            Said::Taken => {
+                count += 1;
+                locked(&seen).acknowledged.insert(id.clone(), count);
+            }
             Said::Refused(code) => bail!("a report of {id} is refused: {code:#04x}"),
         }
         sleep(REPORT_EVERY).await;
@@ -210,7 +251,7 @@ async fn command(
         let command = Command::sign(&site.secrets.master, lock, action)?;
         let said = publisher.publish(&command_topic(lock), command.payload.clone()).await?;
         let acted = acted(&seen, &command.process_id, said == Said::Taken).await;
-        let disturbed = locked(&seen).disconnected.get(lock).is_some_and(|at| *at >= begun);
+        let disturbed = !locked(&seen).is_steady(lock, begun);
         let (lock, process_id) = (command.lock, command.process_id);
         commands.push(Sent { lock, process_id, action, taken: said == Said::Taken, acted, disturbed });
         sleep(COMMAND_EVERY).await;
@@ -243,6 +284,14 @@ async fn acted(seen: &Mutex<Seen>, process_id: &str, taken: bool) -> bool {
 }
 
 impl Seen {
+    /// Whether the lock's connection is the one that it had well before `since`.
+    fn is_steady(&self, lock: &str, since: Instant) -> bool {
+        let gone = self.disconnected.get(lock);
+        self.connected.get(lock).is_some_and(|connected| {
+            *connected + SUBSCRIBE_TIME < since && gone.is_none_or(|gone| gone < connected)
+        })
+    }
+
     fn latest(&self, lock: &str) -> anyhow::Result<Reported> {
         self.latest.get(lock).copied().with_context(|| format!("{lock} has never reported"))
     }
@@ -260,5 +309,23 @@ mod tests {
             assert!(this.battery - next.battery < 10.0, "{n}: a fall that is an alarm");
         }
         assert_ne!(nth(10).battery, nth(12).battery, "a report that is missing is seen");
+    }
+
+    #[test]
+    fn a_connection_that_stayed_is_no_excuse() {
+        let zero = Instant::now();
+        let at = |s: u64| zero + Duration::from_secs(s);
+        let is_steady = |connected: Option<u64>, gone: Option<u64>| {
+            let times = |s: Option<u64>| s.map(|s| ("a".to_owned(), at(s))).into_iter().collect();
+            let seen = Seen { connected: times(connected), disconnected: times(gone), ..Seen::default() };
+            seen.is_steady("a", at(10))
+        };
+        assert!(is_steady(Some(1), None));
+        assert!(is_steady(Some(5), Some(4)), "it was away before");
+        assert!(!is_steady(None, None), "it never came");
+        assert!(!is_steady(Some(1), Some(11)), "it went meanwhile");
+        assert!(!is_steady(Some(1), Some(9)), "it was away");
+        assert!(!is_steady(Some(9), Some(8)), "it was just coming");
+        assert!(!is_steady(Some(12), Some(11)), "it went and came meanwhile");
     }
 }
