@@ -28,11 +28,11 @@ const SESSION_TIMEOUT_MS: u32 = 3_000;
 /// A single Apache Kafka node.
 #[derive(Debug)]
 pub struct Apache {
+    /// None while it is stopped. Before the folder, so that nobody writes into it when it is removed.
+    process: Option<Process>,
     folder: TempDir,
     port: u16,
     output: Output,
-    /// None while it is stopped.
-    process: Option<Process>,
 }
 
 impl Apache {
