@@ -6,7 +6,7 @@
 //! Invariant: a log line of level WARN or ERROR that nobody announced ([`Program::expect`]) fails
 //! the test that owns the program, at the latest when it is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +16,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 use crate::process::{Output, Process};
-use crate::stack::log;
+use crate::stack::log::{self, Expectation};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -75,7 +75,9 @@ pub struct Program {
     run_begins_at: usize,
     addresses: BTreeMap<String, SocketAddr>,
     process: Option<Process>,
-    expected: Vec<String>,
+    expected: Vec<Expectation>,
+    /// Which of them count only for now.
+    for_now: Vec<usize>,
 }
 
 impl Program {
@@ -94,6 +96,7 @@ impl Program {
             addresses: BTreeMap::new(),
             process: None,
             expected: Vec::new(),
+            for_now: Vec::new(),
         }
     }
 
@@ -151,7 +154,27 @@ impl Program {
 
     /// Announces warnings and errors whose line contains `text`.
     pub fn expect(&mut self, text: &str) {
-        self.expected.push(text.to_owned());
+        self.expected.push(Expectation { text: text.to_owned(), lines: 0..usize::MAX });
+    }
+
+    /// As [`Program::expect`], but only from now until [`Program::expect_no_more`].
+    pub fn expect_for_now(&mut self, text: &str) {
+        let now = self.output.lines().len();
+        self.expected.push(Expectation { text: text.to_owned(), lines: now..usize::MAX });
+        self.for_now.push(self.expected.len() - 1);
+    }
+
+    /// Ends what [`Program::expect_for_now`] announced; the answer is how many such lines there were.
+    pub fn expect_no_more(&mut self) -> usize {
+        let lines = self.output.lines();
+        let mut seen = BTreeSet::new();
+        for index in self.for_now.drain(..) {
+            let one = &mut self.expected[index];
+            one.lines.end = lines.len();
+            let covered = lines.iter().enumerate().filter(|(number, line)| one.covers(*number, line));
+            seen.extend(covered.filter(|(_, line)| log::is_loud(line)).map(|(number, _)| number));
+        }
+        seen.len()
     }
 
     /// Fails on warnings and errors that were not announced.
