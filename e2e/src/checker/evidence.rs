@@ -56,6 +56,8 @@ pub struct Event {
     pub place: Place,
     /// The record's offset.
     pub offset: i64,
+    /// The chain that it is in, and its number there.
+    pub row: (i16, i64),
 }
 
 /// What the monitor knows of a lock.

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Row};
 
 use crate::checker::evidence::{Event, Evidence, Notification, Offset, Place, State};
-use crate::kafka::reader::{From, Reader, ends};
+use crate::kafka::reader::{From, Reader, Record, ends};
 use crate::sink::Messages;
-use crate::site::Api;
+use crate::site::{Api, Site};
 use crate::stack::whole::Whole;
 use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, STATES};
 
@@ -26,6 +26,8 @@ const SERVICES: [(&str, &[&str]); 3] = [
     ("monitor", &[STATES, FINDINGS]),
     ("notifier", &[STATES, ALARMS]),
 ];
+/// The broker's metric of records that Kafka has not stored yet.
+const PENDING: &str = "broker_bridge_pending_records ";
 /// What is compared record by record.
 const STREAMS: [&str; 5] = [STATES, COMMANDS, REJECTED, FINDINGS, ALARMS];
 
@@ -49,15 +51,12 @@ pub async fn settle(whole: &Whole, deadline: Duration) -> anyhow::Result<()> {
 pub async fn gather(whole: &Whole) -> anyhow::Result<Evidence> {
     let bootstrap = whole.stack.kafka.bootstrap();
     let ends = ends(&bootstrap, &all_streams()).await?;
-    let count: i64 =
-        ends.iter().filter(|((stream, _), _)| STREAMS.contains(&stream.as_str())).map(|(_, end)| end).sum();
-    let mut reader = Reader::open(&bootstrap, &STREAMS, From::Beginning).await?;
-    let records = reader.read(usize::try_from(count)?, READ_DEADLINE).await?;
+    let records = records(&bootstrap, &ends).await?;
     let client = whole.postgres.connect().await?;
     let site = whole.site()?;
     let mut arrivals = BTreeMap::new();
     for page in [&site.mail, &site.sms] {
-        arrived(page, &mut arrivals).await?;
+        arrived(&site, page, &mut arrivals).await?;
     }
     Ok(Evidence {
         records,
@@ -71,8 +70,35 @@ pub async fn gather(whole: &Whole) -> anyhow::Result<Evidence> {
     })
 }
 
+/// All records of the streams that are compared, each partition to its end.
+async fn records(bootstrap: &str, ends: &BTreeMap<Place, i64>) -> anyhow::Result<Vec<Record>> {
+    let is_compared = |place: &Place| STREAMS.contains(&place.0.as_str());
+    let mut missing: BTreeMap<Place, i64> = ends
+        .iter()
+        .filter(|(place, end)| is_compared(place) && **end > 0)
+        .map(|(p, end)| (p.clone(), *end))
+        .collect();
+    let mut reader = Reader::open(bootstrap, &STREAMS, From::Beginning).await?;
+    let at_ends = |records: &[Record]| {
+        if let Some(last) = records.last() {
+            let place = (last.stream.clone(), last.partition);
+            if missing.get(&place).is_some_and(|end| last.offset + 1 >= *end) {
+                missing.remove(&place);
+            }
+        }
+        missing.is_empty()
+    };
+    reader.read_until(READ_DEADLINE, at_ends).await
+}
+
 /// What is not at rest, in the order of the path.
 async fn busy(whole: &Whole) -> anyhow::Result<Option<String>> {
+    let metrics = whole.site()?.broker.get("/metrics").await?.error_for_status()?.text().await?;
+    let pending =
+        metrics.lines().find_map(|line| line.strip_prefix(PENDING)).context("no metric of the bridge")?;
+    if pending.trim() != "0" {
+        return Ok(Some(format!("{pending} records wait in the broker")));
+    }
     let client = whole.postgres.connect().await?;
     let bootstrap = whole.stack.kafka.bootstrap();
     for (service, streams) in SERVICES {
@@ -119,7 +145,8 @@ async fn offsets(client: &Client, ends: &BTreeMap<Place, i64>) -> anyhow::Result
 async fn events(client: &Client) -> anyhow::Result<Vec<Event>> {
     // The chain 32767 is of what nobody on the wire did.
     let query =
-        "select kind, client_id, coalesce(process_id, ''), verdict, findings, k_topic, k_partition, k_offset
+        "select kind, client_id, coalesce(process_id, ''), verdict, findings, k_topic, k_partition, k_offset,
+            chain_id, seq
         from auditor.event where chain_id <> 32767 order by chain_id, seq";
     let event = |row: &Row| Event {
         kind: row.get(0),
@@ -129,6 +156,7 @@ async fn events(client: &Client) -> anyhow::Result<Vec<Event>> {
         findings: row.get(4),
         place: (row.get(5), row.get(6)),
         offset: row.get(7),
+        row: (row.get(8), row.get(9)),
     };
     Ok(client.query(query, &[]).await?.iter().map(event).collect())
 }
@@ -158,9 +186,11 @@ async fn notifications(client: &Client) -> anyhow::Result<Vec<Notification>> {
     client.query(query, &[]).await?.iter().map(notification).collect()
 }
 
-async fn arrived(page: &Api, arrivals: &mut BTreeMap<String, u32>) -> anyhow::Result<()> {
-    let messages: Messages = serde_json::from_value(page.json("/api/messages").await?)?;
-    for message in messages.messages {
+async fn arrived(site: &Site, page: &Api, arrivals: &mut BTreeMap<String, u32>) -> anyhow::Result<()> {
+    let Messages { count, messages } = site.arrived(page).await?;
+    let kept = messages.len();
+    ensure!(u64::try_from(kept)? == count, "{kept} messages of {count} are kept at {}", page.url);
+    for message in messages {
         *arrivals.entry(message.id).or_default() += 1;
     }
     Ok(())

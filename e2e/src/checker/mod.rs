@@ -5,7 +5,9 @@
 
 pub mod account;
 pub mod evidence;
+pub mod excuse;
 pub mod fault;
 pub mod gather;
 pub mod ledger;
+pub mod recovery;
 pub mod traffic;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Account, Broken, Payload, Value, is_dup, of_stream, place};
+use super::{Account, Broken, EXCUSED, Payload, Value, is_dup, of_stream, place};
 use crate::checker::evidence::Evidence;
 use crate::checker::ledger::{Book, Said, Sent};
 use crate::stack::{COMMANDS, REJECTED, command_topic};
@@ -38,10 +38,10 @@ pub(super) fn check(account: &mut Account, book: &Book, evidence: &Evidence) {
     account.count("commands acknowledged", count(|said| said == Said::Acked));
     account.count("commands refused", count(|said| matches!(said, Said::Refused(_))));
     account.count("commands that reached their locks", reached);
-    account.count("commands lost in the memory of a broker that ended", lost_commands);
+    account.count(EXCUSED[0], lost_commands);
     account.count("receipts of locks stored", receipts.len() as u64);
     account.count("receipts stored again, which say so", again);
-    account.count("receipts lost in the memory of a broker that ended", lost_receipts);
+    account.count(EXCUSED[1], lost_receipts);
 }
 
 /// The processes of the commands whose receipt is stored; how many receipts are there again.

@@ -7,6 +7,7 @@
 //! | [`commands`] | each acknowledged command reached its lock, each acknowledgement of a lock is in Kafka |
 //! | [`sequence`] | the bridge's own numbers are without gaps, and what is there twice says so |
 //! | [`history`] | each record is in the audit history once, judged rightly |
+//! | [`findings`] | what the history finds is on its stream and raises an alarm, and nothing else does |
 //! | [`told`] | each result is told once on each channel, more only after an ambiguous attempt |
 //! | [`services`] | everything was read, nothing was put aside, the monitor knows the last report |
 //!
@@ -14,6 +15,7 @@
 //! against it, and only where the broker went away at that very time.
 
 mod commands;
+mod findings;
 mod history;
 mod reports;
 mod sequence;
@@ -38,6 +40,12 @@ use crate::kafka::reader::Record;
 const VIOLATIONS_MAX: usize = 200;
 /// Most violations of one kind that are printed.
 const PRINTED_MAX: usize = 10;
+
+/// Names of the figures of what is excused: commands, and receipts.
+const EXCUSED: [&str; 2] = [
+    "commands lost in the memory of a broker that ended",
+    "receipts lost in the memory of a broker that ended",
+];
 
 words! {
     /// A promise that was not kept.
@@ -68,6 +76,10 @@ words! {
         WrongVerdict = "wrong verdict",
         /// The audit history's chains are not whole.
         BrokenChain = "broken chain",
+        /// Something was found, and its record or its alarm is not there.
+        Unpublished = "unpublished finding",
+        /// An alarm that nothing of what happened explains.
+        FalseAlarm = "false alarm",
         /// A result that somebody was not told of.
         Untold = "untold",
         /// Somebody was told too often.
@@ -107,6 +119,7 @@ impl Account {
         commands::check(&mut account, book, evidence);
         sequence::check(&mut account, evidence);
         history::check(&mut account, book, evidence);
+        findings::check(&mut account, evidence);
         told::check(&mut account, book, evidence);
         services::check(&mut account, book, evidence);
         account
@@ -125,6 +138,11 @@ impl Account {
     /// A figure by its name; 0 if there is none.
     pub fn figure(&self, name: &str) -> u64 {
         self.counts.iter().find(|(counted, _)| *counted == name).map_or(0, |(_, count)| *count)
+    }
+
+    /// How much is not there and was not promised: what a broker that ended had in its memory.
+    pub fn excused(&self) -> u64 {
+        EXCUSED.iter().map(|name| self.figure(name)).sum()
     }
 
     fn count(&mut self, name: &'static str, count: u64) {

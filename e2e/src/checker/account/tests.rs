@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::checker::evidence::{Event, Notification, Offset, State};
 use crate::checker::ledger::{Outage, Page, Part, Report, Said, Sent};
-use crate::stack::{COMMANDS, REJECTED, STATES};
+use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, STATES};
 
 const LOCK: &str = "10083618796833171";
 const REPORTS: u64 = 5;
@@ -55,7 +55,21 @@ fn event(kind: &str, stream: &str, offset: i64, process_id: &str, verdict: &str)
         findings: Vec::new(),
         place: (stream.to_owned(), 2),
         offset,
+        row: (2, 0),
     }
+}
+
+/// A record of the auditor or the monitor.
+fn published(stream: &str, value: serde_json::Value) -> Record {
+    Record { value: value.to_string().into_bytes(), ..record(stream, 0, "", "", false) }
+}
+
+fn finding(seq: i64) -> Record {
+    published(FINDINGS, json!({ "chain_id": 2, "seq": seq }))
+}
+
+fn alarm(kind: &str) -> Record {
+    published(ALARMS, json!({ "client_id": LOCK, "type": kind }))
 }
 
 fn notification(channel: &str) -> Notification {
@@ -147,6 +161,15 @@ fn a_world_that_keeps_its_promises_is_clean() {
     let counts = ["reports acknowledged", "reports stored", "commands that reached their locks"];
     assert_eq!(counts.map(|name| account.figure(name)), [REPORTS, REPORTS, 1]);
     assert!(account.to_string().contains("0  promises broken"), "{account}");
+}
+
+#[test]
+fn what_is_excused_is_counted() {
+    let mut world = World::new();
+    assert_eq!(Account::of(&world.book, &world.evidence).excused(), 0);
+    world.command().receipt_ms = None;
+    world.broker_died(100_500);
+    assert_eq!(Account::of(&world.book, &world.evidence).excused(), 1);
 }
 
 #[test]
@@ -269,6 +292,7 @@ fn commands_are_accounted_for() {
         world.evidence.records.pop();
         world.evidence.events[0] = event("finding", STATES, RESULT as i64, "p1", "");
         world.evidence.events[0].findings = vec!["orphan_result".to_owned()];
+        world.evidence.records.extend([finding(0), alarm("security_orphan_result")]);
     };
     check(
         "the receipt is lost, and the history says so",
@@ -326,12 +350,12 @@ fn the_history_is_accounted_for() {
     check(
         "a replay that was none",
         |world| world.evidence.events[0].verdict = "replay".to_owned(),
-        &[(Broken::WrongVerdict, 2)],
+        &[(Broken::WrongVerdict, 2), (Broken::Unpublished, 2)],
     );
     check(
         "something was found",
         |world| world.evidence.events[1].findings.push("result_mismatch".to_owned()),
-        &[(Broken::WrongVerdict, 1)],
+        &[(Broken::WrongVerdict, 1), (Broken::Unpublished, 2)],
     );
     check(
         "an attempt that was none",
@@ -339,13 +363,43 @@ fn the_history_is_accounted_for() {
             world.insert(6, record(REJECTED, 0, COMMAND, "9-1", false));
             world.evidence.events.push(event("attempt", REJECTED, 0, "p1", "stale"));
         },
-        &[(Broken::WrongVerdict, 1)],
+        &[(Broken::WrongVerdict, 1), (Broken::Unpublished, 2)],
     );
     check(
         "chains",
         |world| world.evidence.chains = Some("chain 2: row 7".to_owned()),
         &[(Broken::BrokenChain, 1)],
     );
+}
+
+#[test]
+fn what_was_found_is_published_and_raises_an_alarm() {
+    let found = |world: &mut World, records: &[Record]| {
+        world.evidence.records.pop();
+        world.broker_died(100_200);
+        let mut finding = event("result", STATES, RESULT as i64, "p1", "ok");
+        finding.findings = vec!["orphan_result".to_owned()];
+        finding.row = (2, 7);
+        world.evidence.events = vec![finding];
+        world.evidence.records.extend(records.iter().cloned());
+    };
+    let orphan = "security_orphan_result";
+    for (name, records, expected) in [
+        ("both", vec![finding(7), alarm(orphan)], vec![]),
+        ("again", vec![finding(7), alarm(orphan), finding(7), alarm(orphan)], vec![]),
+        ("not published", vec![alarm(orphan)], vec![(Broken::Unpublished, 1)]),
+        ("no alarm", vec![finding(7)], vec![(Broken::Unpublished, 1)]),
+        ("of nothing", vec![finding(7), finding(8), alarm(orphan)], vec![(Broken::UnknownRecord, 1)]),
+        (
+            "another alarm",
+            vec![finding(7), alarm(orphan), alarm("security_replay")],
+            vec![(Broken::FalseAlarm, 1)],
+        ),
+        ("of the lock", vec![finding(7), alarm(orphan), alarm("tamper")], vec![(Broken::FalseAlarm, 1)]),
+    ] {
+        check(name, |world| found(world, &records), &expected);
+    }
+    check("out of the blue", |world| world.evidence.records.push(alarm(orphan)), &[(Broken::FalseAlarm, 1)]);
 }
 
 #[test]
