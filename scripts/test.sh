@@ -8,4 +8,5 @@ scripts/setup.sh test
 # The end-to-end tests start the binaries as they are installed.
 cargo build --quiet --workspace --bins
 cargo run --quiet --package latchline-e2e --bin kafka -- describe
-cargo test --workspace "$@"
+# Every failure is named in one run.
+cargo test --workspace --no-fail-fast "$@"
