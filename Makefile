@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test compose-test check bench fuzz bench-history bench-watch bench-notify
+.PHONY: help demo test compose-test check bench fuzz bench-history bench-watch bench-notify bench-scale
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ check: ## format, lints, documentation, import directions, licences and advisori
 
 bench: ## memory, CPU time and delays of the broker, few and many locks, mosquitto beside it; 7 minutes
 	@scripts/bench.sh
+
+bench-scale: ## the broker from 100 to a million locks, as a table and a plot; 10 minutes, 8 GB of memory
+	@scripts/bench-scale.sh
 
 bench-history: ## what the auditor takes in, and how fast it answers at ten million rows; 10 minutes
 	@scripts/bench-history.sh

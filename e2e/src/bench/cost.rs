@@ -18,6 +18,7 @@ use crate::bench::lock::Session;
 use crate::bench::plan::Plan;
 use crate::bench::publishers::Publishers;
 use crate::bench::target::{Kind, Surroundings, Target, mosquitto};
+use crate::process::Process;
 
 /// How messages come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -110,9 +111,12 @@ struct Seat {
     closed: Vec<Sample>,
 }
 
-struct Sample {
-    cpu_us: f64,
-    per_second: f64,
+/// A measurement of some seconds.
+pub(super) struct Sample {
+    /// Microseconds of CPU time per message.
+    pub(super) cpu_us: f64,
+    /// Messages acknowledged per second.
+    pub(super) per_second: f64,
 }
 
 async fn group(
@@ -171,32 +175,58 @@ impl Seat {
     }
 
     async fn measure(&mut self, plan: &Plan) -> anyhow::Result<()> {
-        let load = self.publishers.open_loop(plan.rate_per_second)?;
-        let sample = self.sample(plan).await?;
-        drop(load);
-        self.publishers.drain().await?;
-        self.open.push(sample);
-        self.publishers.closed_loop()?;
-        let sample = self.sample(plan).await?;
-        self.publishers.drain().await?;
-        self.closed.push(sample);
+        let (process, publishers) = (self.target.process()?, &self.publishers);
+        let Turn { open, closed } =
+            turn(process, publishers, plan.rate_per_second, plan.warm_up, plan.cost_window).await?;
+        self.open.push(open);
+        self.closed.push(closed);
         Ok(())
     }
+}
 
-    /// CPU time and acknowledgements between two moments under an even load.
-    async fn sample(&self, plan: &Plan) -> anyhow::Result<Sample> {
-        sleep(plan.warm_up).await;
-        let look = || anyhow::Ok((self.target.process()?.cpu_time()?, self.publishers.acked()));
-        let (begun_at, (cpu_before, acked_before)) = (Instant::now(), look()?);
-        sleep(plan.cost_window).await;
-        let (elapsed, (cpu, acked)) = (begun_at.elapsed(), look()?);
-        self.publishers.check()?;
-        let messages = acked - acked_before;
-        ensure!(messages > 0, "{} acknowledges nothing", self.target.kind().name());
-        let cpu: Duration = cpu.saturating_sub(cpu_before);
-        Ok(Sample {
-            cpu_us: cpu.as_secs_f64() * 1e6 / messages as f64,
-            per_second: messages as f64 / elapsed.as_secs_f64(),
-        })
-    }
+/// What was measured in one turn.
+pub(super) struct Turn {
+    /// At a fixed rate.
+    pub(super) open: Sample,
+    /// In a closed loop.
+    pub(super) closed: Sample,
+}
+
+/// Measures a process under both loads.
+pub(super) async fn turn(
+    process: &Process,
+    publishers: &Publishers,
+    per_second: f64,
+    warm_up: Duration,
+    window: Duration,
+) -> anyhow::Result<Turn> {
+    let load = publishers.open_loop(per_second)?;
+    let open = sample(process, publishers, warm_up, window).await?;
+    drop(load);
+    publishers.drain().await?;
+    publishers.closed_loop()?;
+    let closed = sample(process, publishers, warm_up, window).await?;
+    publishers.drain().await?;
+    Ok(Turn { open, closed })
+}
+
+/// CPU time and acknowledgements between two moments under an even load.
+async fn sample(
+    process: &Process,
+    publishers: &Publishers,
+    warm_up: Duration,
+    window: Duration,
+) -> anyhow::Result<Sample> {
+    sleep(warm_up).await;
+    let look = || anyhow::Ok((process.cpu_time()?, publishers.acked()));
+    let (begun_at, (cpu_before, acked_before)) = (Instant::now(), look()?);
+    sleep(window).await;
+    let (elapsed, (cpu, acked)) = (begun_at.elapsed(), look()?);
+    publishers.check()?;
+    let messages = acked - acked_before;
+    ensure!(messages > 0, "no message is acknowledged in {window:?}");
+    Ok(Sample {
+        cpu_us: cpu.saturating_sub(cpu_before).as_secs_f64() * 1e6 / messages as f64,
+        per_second: messages as f64 / elapsed.as_secs_f64(),
+    })
 }

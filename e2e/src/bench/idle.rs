@@ -59,7 +59,7 @@ pub async fn measure(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> an
 }
 
 /// The memory of a process once it does not change any more.
-async fn calm_bytes(process: &Process) -> anyhow::Result<u64> {
+pub(super) async fn calm_bytes(process: &Process) -> anyhow::Result<u64> {
     let until = Instant::now() + CALM_DEADLINE;
     let (mut reference, mut looks) = (memory_bytes(process)?, 0);
     while looks < CALM_LOOKS {

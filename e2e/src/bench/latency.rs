@@ -1,5 +1,7 @@
 //! How long a PUBACK takes at a fixed rate, from when its message was due to when it was read.
 
+use std::time::Duration;
+
 use latchline_shared::keys::MasterKey;
 use serde::Serialize;
 use tokio::time::sleep;
@@ -41,15 +43,25 @@ async fn one(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Re
     let _idle = Fleet::connect(order, &surroundings.master_hex).await?;
     let master = MasterKey::from_hex(&surroundings.master_hex)?;
     let publishers = Publishers::connect(server, &master, 0, first).await?;
-    let load = publishers.open_loop(plan.rate_per_second)?;
-    sleep(plan.warm_up).await;
-    publishers.take_delays();
-    sleep(plan.latency_window).await;
-    drop(load);
-    // Messages that are late count, too.
-    publishers.drain().await?;
-    let delays = Delays::of(&publishers.take_delays());
+    let delays = delays(&publishers, plan.rate_per_second, plan.warm_up, plan.latency_window).await?;
     drop(publishers);
     target.finish()?;
     Ok(Latency { kind, locks, per_second: plan.rate_per_second, delays })
+}
+
+/// Delays at a fixed rate.
+pub(super) async fn delays(
+    publishers: &Publishers,
+    per_second: f64,
+    warm_up: Duration,
+    window: Duration,
+) -> anyhow::Result<Delays> {
+    let load = publishers.open_loop(per_second)?;
+    sleep(warm_up).await;
+    publishers.take_delays();
+    sleep(window).await;
+    drop(load);
+    // Messages that are late count, too.
+    publishers.drain().await?;
+    Ok(Delays::of(&publishers.take_delays()))
 }

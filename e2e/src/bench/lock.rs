@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 use clap::ValueEnum;
 use latchline_shared::keys::MasterKey;
 use latchline_shared::message::{Protocol, Qos};
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::client::ANSWER_DEADLINE;
 use crate::client::packet::{Connect, connect, subscribe};
+use crate::stack::command_topic;
 
 /// A broker holds a timer for each connection with a keep alive, as it does for real locks; long
 /// enough that the idle ones need not say a word during a benchmark.
@@ -26,8 +28,10 @@ const LOCKS_PER_ADDRESS: u32 = 4_000;
 
 const FIRST_ID: u64 = 10_083_618_796_833_171;
 const SUBSCRIBE_ID: u16 = 1;
-const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
-const SUBACK: [u8; 5] = [0x90, 3, 0, SUBSCRIBE_ID as u8, 1];
+/// The answer to CONNECT.
+pub(super) const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+/// The answer to SUBSCRIBE.
+pub(super) const SUBACK: [u8; 5] = [0x90, 3, 0, SUBSCRIBE_ID as u8, 1];
 
 /// What the broker keeps of a lock that has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,31 +54,37 @@ pub async fn open(
     number: u32,
     session: Session,
 ) -> anyhow::Result<TcpStream> {
-    let id = id(number);
     let opening = async {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(source(number), 0))?;
         let mut stream = socket.connect(server).await?;
         stream.set_nodelay(true)?;
-        let password = master.mqtt_password(&id);
-        let hello = Connect {
-            protocol: Protocol::V3,
-            client_id: &id,
-            login: Some((&id, &password)),
-            clean: session == Session::Clean,
-            session_expiry_s: 0,
-            keep_alive_s: KEEP_ALIVE_S,
-        };
-        ask(&mut stream, &connect(&hello), CONNACK).await.context("connect")?;
-        let filter = format!("devices/{id}/command");
-        let filters = [(filter.as_str(), Qos::AtLeastOnce)];
-        ask(&mut stream, &subscribe(Protocol::V3, SUBSCRIBE_ID, &filters), SUBACK)
-            .await
-            .context("subscribe")?;
+        ask(&mut stream, &hello(master, number, session), CONNACK).await.context("connect")?;
+        ask(&mut stream, &ask_for_commands(number), SUBACK).await.context("subscribe")?;
         anyhow::Ok(stream)
     };
     let opened = timeout(ANSWER_DEADLINE, opening).await;
-    opened.context("no answer").flatten().with_context(|| format!("lock {id} at {server}"))
+    opened.context("no answer").flatten().with_context(|| format!("lock {} at {server}", id(number)))
+}
+
+/// CONNECT of lock number `number`.
+pub(super) fn hello(master: &MasterKey, number: u32, session: Session) -> Bytes {
+    let id = id(number);
+    let password = master.mqtt_password(&id);
+    connect(&Connect {
+        protocol: Protocol::V3,
+        client_id: &id,
+        login: Some((&id, &password)),
+        clean: session == Session::Clean,
+        session_expiry_s: 0,
+        keep_alive_s: KEEP_ALIVE_S,
+    })
+}
+
+/// SUBSCRIBE of lock number `number` to its commands.
+pub(super) fn ask_for_commands(number: u32) -> Bytes {
+    let filter = command_topic(&id(number));
+    subscribe(Protocol::V3, SUBSCRIBE_ID, &[(&filter, Qos::AtLeastOnce)])
 }
 
 async fn ask<const N: usize>(

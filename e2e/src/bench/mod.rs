@@ -4,6 +4,7 @@
 //! [`idle`]: memory of an idle connection. [`cost`]: CPU time of a message, with few and with many
 //! locks connected. [`storm`]: what others feel while everybody comes or goes at once. [`latency`]:
 //! how long a PUBACK takes. [`report`] puts it together; [`plan`] says how much of each.
+//! [`scale`] measures the same of few locks and of a million, and [`plot`] draws it.
 //! [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by itself.
 //!
 //! The tools below them: [`target`] starts brokers, [`fleet`] connects locks from a process of its
@@ -15,6 +16,8 @@
 pub mod report;
 
 pub mod plan;
+
+pub mod scale;
 
 pub mod history;
 pub mod notify;
@@ -33,3 +36,4 @@ pub mod target;
 pub mod figures;
 pub mod lock;
 pub mod meter;
+pub mod plot;

@@ -196,15 +196,7 @@ impl Lock {
         outbox.last_id = outbox.last_id.checked_add(1).unwrap_or(1);
         let id = outbox.last_id;
         outbox.flights.push_back((id, due));
-        let message = Publish {
-            topic: self.topic.clone(),
-            payload: payload(),
-            qos: Qos::AtLeastOnce,
-            dup: false,
-            retain: false,
-            id,
-        };
-        outbox.unsent.extend_from_slice(&packet::publish(Protocol::V3, &message));
+        outbox.unsent.extend_from_slice(&report(self.topic.clone(), id));
         self.flush(&mut outbox)
     }
 
@@ -262,6 +254,12 @@ impl Tally {
     fn fail(&self, error: anyhow::Error) {
         lock_of(&self.failure).get_or_insert(error);
     }
+}
+
+/// PUBLISH of a report.
+pub(super) fn report(topic: String, id: u16) -> Bytes {
+    let (payload, qos) = (payload(), Qos::AtLeastOnce);
+    packet::publish(Protocol::V3, &Publish { topic, payload, qos, dup: false, retain: false, id })
 }
 
 /// A report as the contract has it, with as much beside it as makes it long enough.

@@ -206,6 +206,7 @@ impl Report {
     }
 }
 
-fn held(figure: f64, bound: f64) -> &'static str {
+/// Whether a figure is as low as it must be.
+pub(super) fn held(figure: f64, bound: f64) -> &'static str {
     if figure <= bound { "held" } else { "MISSED" }
 }

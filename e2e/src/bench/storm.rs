@@ -4,6 +4,7 @@
 //! broker of the same make, to which nothing happens: its delays are those of the machine, which
 //! has the crowd's work to do as well.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -18,6 +19,7 @@ use crate::bench::meter::open_files;
 use crate::bench::plan::Plan;
 use crate::bench::probe::Probe;
 use crate::bench::target::{Kind, Surroundings, Target, mosquitto};
+use crate::process::Process;
 
 /// Longest that a bystander may wait.
 pub const MAX_MS: f64 = 200.0;
@@ -104,7 +106,7 @@ async fn come_and_go(
     };
 
     let cpu_before = target.process()?.cpu_time()?;
-    let bystanders = Bystanders::start(&target, &calm, &master, plan).await?;
+    let bystanders = Bystanders::start(target.address(), calm.address(), &master, plan.probe_every).await?;
     let order = Order { server: target.address(), first: 0, count: locks, session, close };
     let mut fleet = Fleet::start(order, &surroundings.master_hex)?;
     let took = fleet.connected().await?;
@@ -112,17 +114,8 @@ async fn come_and_go(
     let came = storm(Event::Connect, took, cpu_came.saturating_sub(cpu_before), bystanders.finish().await?);
 
     let cpu_before = target.process()?.cpu_time()?;
-    let crowded = open_files(target.process()?)?;
-    let bystanders = Bystanders::start(&target, &calm, &master, plan).await?;
-    let begun_at = Instant::now();
-    tokio::task::spawn_blocking(|| fleet.close()).await?;
-    // All but what somebody else may have opened meanwhile.
-    let left = crowded.saturating_sub(locks as usize) + 10;
-    while open_files(target.process()?)? > left {
-        ensure!(begun_at.elapsed() < GONE_DEADLINE, "{} does not notice who has gone", kind.name());
-        sleep(LOOK_EVERY).await;
-    }
-    let took = begun_at.elapsed();
+    let bystanders = Bystanders::start(target.address(), calm.address(), &master, plan.probe_every).await?;
+    let took = leave(fleet, target.process()?).await?;
     let cpu = target.process()?.cpu_time()?.saturating_sub(cpu_before);
     let event = if close == Close::Fin { Event::Fin } else { Event::Rst };
     let went = storm(event, took, cpu, bystanders.finish().await?);
@@ -131,19 +124,40 @@ async fn come_and_go(
     Ok([came, went])
 }
 
-struct Bystanders {
+/// Closes all connections of a fleet; the answer is how long it takes the broker to be done with them.
+pub(super) async fn leave(fleet: Fleet, broker: &Process) -> anyhow::Result<Duration> {
+    // All but what somebody else may open meanwhile.
+    let left = open_files(broker)?.saturating_sub(fleet.count() as usize) + 10;
+    let begun_at = Instant::now();
+    tokio::task::spawn_blocking(|| fleet.close()).await?;
+    while open_files(broker)? > left {
+        ensure!(begun_at.elapsed() < GONE_DEADLINE, "the broker does not notice who has gone");
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(begun_at.elapsed())
+}
+
+/// Two clients that ping all the time.
+pub(super) struct Bystanders {
     here: Probe,
     elsewhere: Probe,
 }
 
 impl Bystanders {
-    async fn start(target: &Target, calm: &Target, master: &MasterKey, plan: &Plan) -> anyhow::Result<Self> {
-        let here = Probe::start(target.address(), master, BYSTANDER, plan.probe_every).await?;
-        let elsewhere = Probe::start(calm.address(), master, BYSTANDER, plan.probe_every).await?;
+    /// One where the storm is, and one at a broker without.
+    pub(super) async fn start(
+        here: SocketAddr,
+        elsewhere: SocketAddr,
+        master: &MasterKey,
+        every: Duration,
+    ) -> anyhow::Result<Self> {
+        let here = Probe::start(here, master, BYSTANDER, every).await?;
+        let elsewhere = Probe::start(elsewhere, master, BYSTANDER, every).await?;
         Ok(Self { here, elsewhere })
     }
 
-    async fn finish(self) -> anyhow::Result<(Delays, Delays)> {
+    /// The delays here and elsewhere.
+    pub(super) async fn finish(self) -> anyhow::Result<(Delays, Delays)> {
         Ok((Delays::of(&self.here.finish().await?), Delays::of(&self.elsewhere.finish().await?)))
     }
 }

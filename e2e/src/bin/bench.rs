@@ -11,7 +11,7 @@ use latchline_e2e::bench::fleet::{Order, hold};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
 use latchline_e2e::bench::target::Surroundings;
-use latchline_e2e::bench::{history, notify, watch};
+use latchline_e2e::bench::{history, notify, scale, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
 
 /// Measures the broker: memory, CPU time, delays, storms
@@ -45,6 +45,8 @@ enum Action {
         #[command(flatten)]
         key: Key,
     },
+    /// Measure the broker with few locks and with a million
+    Scale(ScaleRun),
     /// Measure the monitor under the reports of a whole fleet
     Watch {
         /// Little of everything, to see that it works
@@ -71,6 +73,25 @@ enum Action {
     },
 }
 
+#[derive(Args)]
+struct ScaleRun {
+    /// Little of everything, to see that it works
+    #[arg(long)]
+    small: bool,
+    /// Connected locks on sockets, rising
+    #[arg(long, value_delimiter = ',')]
+    sockets: Option<Vec<u32>>,
+    /// Sessions in the broker's own process, rising
+    #[arg(long, value_delimiter = ',')]
+    sessions: Option<Vec<u32>>,
+    /// Write the JSON to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the plot to this file
+    #[arg(long)]
+    svg: Option<PathBuf>,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -80,6 +101,10 @@ async fn main() -> anyhow::Result<()> {
         Some(Action::Hold { order, key }) => hold(order, &key).await,
         Some(Action::History { small }) => tokio::select! {
             outcome = measure_history(small) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+        Some(Action::Scale(run)) => tokio::select! {
+            outcome = measure_scale(run) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
         },
         Some(Action::Watch { small, json }) => tokio::select! {
@@ -98,12 +123,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: Run) -> anyhow::Result<()> {
-    // The broker's work does not depend on which Kafka it is; the simplest disturbs least.
-    let choice = match std::env::var_os("KAFKA") {
-        Some(_) => Choice::of_environment()?,
-        None => Choice::Development,
-    };
-    let kafka = Kafka::start(choice).await?;
+    let kafka = Kafka::start(least_disturbing()?).await?;
     let surroundings = Surroundings::new(&kafka).await?;
     let parts = if arguments.only.is_empty() { ALL.to_vec() } else { arguments.only };
     let plan = if arguments.small { Plan::small() } else { Plan::full() };
@@ -117,6 +137,28 @@ async fn run(arguments: Run) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The broker's work does not depend on which Kafka it is; the simplest disturbs least.
+fn least_disturbing() -> anyhow::Result<Choice> {
+    match std::env::var_os("KAFKA") {
+        Some(_) => Choice::of_environment(),
+        None => Ok(Choice::Development),
+    }
+}
+
+async fn measure_scale(run: ScaleRun) -> anyhow::Result<()> {
+    let mut plan = if run.small { scale::Plan::small() } else { scale::Plan::full() };
+    plan.sockets = run.sockets.unwrap_or(plan.sockets);
+    plan.sessions = run.sessions.unwrap_or(plan.sessions);
+    let kafka = Kafka::start(least_disturbing()?).await?;
+    let surroundings = Surroundings::new(&kafka).await?;
+    let figures = scale::measure(kafka.choice().name(), &surroundings, plan).await?;
+    println!("{figures}");
+    if let Some(path) = run.svg {
+        std::fs::write(&path, figures.svg()).with_context(|| format!("write {}", path.display()))?;
+    }
+    keep(&figures, run.json)
 }
 
 async fn measure_history(small: bool) -> anyhow::Result<()> {

@@ -32,6 +32,8 @@ pub enum Name {
     Monitor,
     /// `latchline-notifier`.
     Notifier,
+    /// `latchline-crowd`: the broker with clients in its own process, for the benchmarks.
+    Crowd,
 }
 
 impl Name {
@@ -41,6 +43,7 @@ impl Name {
             Self::Auditor => "auditor",
             Self::Monitor => "monitor",
             Self::Notifier => "notifier",
+            Self::Crowd => "crowd",
         }
     }
 

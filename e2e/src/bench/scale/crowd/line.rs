@@ -1,0 +1,270 @@
+//! The byte stream between the broker and one client in the same process, and all of the clients at
+//! its other end.
+//!
+//! A client is no task and has no buffer: it is a [`Seat`], some sixty bytes, and acts only when it
+//! is driven ([`Crowd::connect`] and so on), or when the broker writes to it: then it reads the
+//! answer in the broker's own call. So what a million sessions take is the broker's, but for the
+//! seats, which are made, and measured, before the first one connects.
+//!
+//! Invariant: every answer is one that was asked for, each once; anything else fails the
+//! measurement ([`Crowd::check`]).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
+
+use crate::bench::lock::{CONNACK, SUBACK, ask_for_commands};
+use crate::bench::publishers::delays;
+
+/// Clients that connect at once, as those of a fleet on sockets do.
+pub(super) const CONNECTING: u32 = 256;
+/// Packet ids, and so messages under way.
+const IDS: usize = u16::MAX as usize;
+const PUBACK_HEADER: [u8; 2] = [0x40, 2];
+
+/// All clients.
+pub(super) struct Crowd {
+    /// Number of the first.
+    pub(super) first: u32,
+    seats: Box<[Mutex<Seat>]>,
+    /// One for each client that may begin to connect.
+    pub(super) turns: Semaphore,
+    left: AtomicUsize,
+    flights: Flights,
+    failed: AtomicBool,
+    failure: Mutex<Option<anyhow::Error>>,
+}
+
+/// The client's end.
+#[derive(Default)]
+struct Seat {
+    /// What the broker has not read yet; nothing, most of the time.
+    input: Bytes,
+    reader: Option<Waker>,
+    stage: Stage,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Connack,
+    Suback,
+    /// Acknowledgements of messages, if there are any.
+    Connected,
+    /// The broker lets go of the stream.
+    Leaving,
+}
+
+/// Messages under way, of all clients, by packet id.
+struct Flights {
+    begun_at: Instant,
+    /// When each was due, in microseconds since then plus one; 0 where there is none.
+    due_us: Box<[AtomicU64]>,
+    acked: AtomicU64,
+    delays_us: Mutex<Histogram<u64>>,
+}
+
+impl Crowd {
+    /// As many clients, none of them connected.
+    pub(super) fn new(first: u32, count: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            first,
+            seats: (0..count).map(|_| Mutex::default()).collect(),
+            turns: Semaphore::new(CONNECTING as usize),
+            left: AtomicUsize::new(0),
+            flights: Flights {
+                begun_at: Instant::now(),
+                due_us: (0..IDS).map(|_| AtomicU64::new(0)).collect(),
+                acked: AtomicU64::new(0),
+                delays_us: Mutex::new(delays()?),
+            },
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// How many the broker has let go.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Acknowledged messages.
+    pub(super) fn acked(&self) -> u64 {
+        self.flights.acked.load(Ordering::Relaxed)
+    }
+
+    /// Delays of the acknowledgements since the last call, from when their messages were due.
+    pub(super) fn take_delays(&self) -> Histogram<u64> {
+        let mut delays_us = held(&self.flights.delays_us);
+        let taken = delays_us.clone();
+        delays_us.reset();
+        taken
+    }
+
+    /// Fails if anything went wrong.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        // Asked for each message: a look that costs nothing comes first.
+        if !self.failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(held(&self.failure).take().unwrap_or_else(|| anyhow!("the crowd has failed before")))
+    }
+
+    /// The broker's end of a client's stream, on which `hello` has arrived.
+    pub(super) fn arrive(self: &Arc<Self>, index: usize, hello: Bytes) -> Line {
+        held(&self.seats[index]).input = hello;
+        Line { crowd: Arc::clone(self), index }
+    }
+
+    /// Sends a message whose packet id is `id`.
+    pub(super) fn publish(&self, index: usize, id: u16, message: &[u8], due: Instant) -> anyhow::Result<()> {
+        let due_us = due.saturating_duration_since(self.flights.begun_at).as_micros() as u64 + 1;
+        let before = self.flights.due_us[usize::from(id) - 1].swap(due_us, Ordering::Relaxed);
+        ensure!(before == 0, "{IDS} messages are under way");
+        let mut seat = held(&self.seats[index]);
+        seat.input = [&seat.input[..], message].concat().into();
+        seat.wake();
+        Ok(())
+    }
+
+    /// The client ends its stream.
+    pub(super) fn leave(&self, index: usize) {
+        let mut seat = held(&self.seats[index]);
+        seat.stage = Stage::Leaving;
+        seat.wake();
+    }
+
+    fn read(&self, index: usize, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<()> {
+        let mut seat = held(&self.seats[index]);
+        if !seat.input.is_empty() {
+            let length = seat.input.len().min(buf.remaining());
+            buf.put_slice(&seat.input.split_to(length));
+            if seat.input.is_empty() {
+                // What is empty may still hold on to its buffer.
+                seat.input = Bytes::new();
+            }
+        } else if seat.stage != Stage::Leaving {
+            if !seat.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+                seat.reader = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads what the broker says, which is always whole packets: nothing here takes only a part.
+    fn answered(&self, index: usize, mut packets: &[u8]) -> anyhow::Result<()> {
+        let mut seat = held(&self.seats[index]);
+        while !packets.is_empty() {
+            let length = packets.get(1).map_or(0, |&length| usize::from(length) + 2);
+            let (packet, rest) = packets.split_at_checked(length.max(2)).unwrap_or((packets, &[]));
+            packets = rest;
+            match seat.stage {
+                Stage::Connack if packet == CONNACK => {
+                    seat.input = ask_for_commands(self.first + index as u32);
+                    seat.stage = Stage::Suback;
+                    seat.wake();
+                }
+                Stage::Suback if packet == SUBACK => {
+                    seat.stage = Stage::Connected;
+                    self.turns.add_permits(1);
+                }
+                Stage::Connected if packet.len() == 4 && packet.starts_with(&PUBACK_HEADER) => {
+                    self.flights.land(u16::from_be_bytes([packet[2], packet[3]]))?;
+                }
+                _ => return Err(anyhow!("the broker says {packet:02x?} to client {index}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, error: anyhow::Error) {
+        held(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+        // Whoever waits for a turn looks what has happened.
+        self.turns.close();
+    }
+}
+
+impl Seat {
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl Flights {
+    fn land(&self, id: u16) -> anyhow::Result<()> {
+        let place = usize::from(id).checked_sub(1).and_then(|place| self.due_us.get(place));
+        let due_us = place.map_or(0, |due_us| due_us.swap(0, Ordering::Relaxed));
+        ensure!(due_us > 0, "PUBACK {id} without a message");
+        let delay = self.begun_at.elapsed().saturating_sub(Duration::from_micros(due_us - 1));
+        held(&self.delays_us).saturating_record(delay.as_micros() as u64);
+        self.acked.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The broker's end of one stream.
+pub(super) struct Line {
+    crowd: Arc<Crowd>,
+    index: usize,
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.crowd.read(self.index, cx, buf).map(Ok)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Err(error) = self.crowd.answered(self.index, bytes) {
+            self.crowd.fail(error);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut seat = held(&self.crowd.seats[self.index]);
+        // It would keep the task's memory.
+        seat.reader = None;
+        let is_asked_for = seat.stage == Stage::Leaving;
+        drop(seat);
+        if !is_asked_for {
+            self.crowd.fail(anyhow!("the broker has ended the connection of client {}", self.index));
+        }
+        self.crowd.left.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
