@@ -2,7 +2,7 @@
 //!
 //! The first whose breaker lets an attempt begin gets the messages; the next is for when it does not.
 //! Where many hosts stand behind one provider, each has a breaker of its own, and so many messages under
-//! way as leave places for the others ([`crowd`]).
+//! way as leave places for the others ([`super::crowd`]).
 //!
 //! Invariant: hosts are remembered while they fail, at most [`HOSTS_MAX`] of them; beyond that a host
 //! is tried as if it had never failed.

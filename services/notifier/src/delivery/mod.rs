@@ -1,7 +1,7 @@
 //! From a row to a provider's answer: leases, attempts, and what follows from how they ended.
 //!
 //! A dispatcher for each channel ([`dispatch`]) leases rows that are due ([`queue`]), fills templates,
-//! hands messages to a provider ([`desk`]) and writes down how that ended ([`attempt`], [`ends`]); what
+//! hands messages to a provider ([`desk`]) and writes down how that ended ([`attempt`], [`mod@ends`]); what
 //! follows from that is decided by [`policy`]. A keeper ([`keeper`]) settles attempts whose owner died.
 //!
 //! Guarantees: what was committed is tried until a provider has taken it, refused it for good or too

@@ -15,7 +15,7 @@ use crate::kit::http::problem::Problem;
 /// well.
 ///
 /// The type must be `#[serde(deny_unknown_fields)]`, and all that are in it
-/// ([`super::testing::assert_complete`] sees to that).
+/// (`testing::assert_complete` sees to that).
 #[derive(Debug, Clone, Copy)]
 pub struct JsonBody<T>(pub T);
 

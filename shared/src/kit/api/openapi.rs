@@ -1,5 +1,5 @@
 //! The description of an API: generated from the handlers; served, with a page to try it, and
-//! committed ([`super::testing`]), so that a change of it is seen.
+//! committed (`testing`), so that a change of it is seen.
 //!
 //! Neither the description nor its page needs a token: they show what may be asked, which is
 //! public, and no data.

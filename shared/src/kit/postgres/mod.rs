@@ -1,4 +1,4 @@
-//! Postgres: settings and pool, migrations, and errors classified as [`Fault`]s.
+//! Postgres: settings and pool, migrations, and errors classified as [`Fault`](crate::fault::Fault)s.
 //!
 //! Each service owns one schema and migrates it itself at start ([`migrate`]; `prepare` waits for it). What it does later
 //! it does in a role that may do less ([`Role`]). TLS is rustls with the authorities of `ca_file`;
