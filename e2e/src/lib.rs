@@ -6,7 +6,7 @@
 //! records without them. [`sink`]: what shows mails and SMS. [`stack`]: all of
 //! it, started and stopped; [`site`]: all of it, wherever it runs; [`checker`]: whether it keeps what it
 //! promises while parts of it die; [`demo`]: all of it, told;
-//! [`bench`]: measured. [`containers`]: what those need before a start. [`process`]: everything that
+//! [`mod@bench`]: measured. [`containers`]: what those need before a start. [`process`]: everything that
 //! runs outside this process.
 
 pub mod kafka;

@@ -2,7 +2,7 @@
 //! its other end.
 //!
 //! A client is no task and has no buffer: it is a [`Seat`], some sixty bytes, and acts only when it
-//! is driven ([`Crowd::connect`] and so on), or when the broker writes to it: then it reads the
+//! is driven ([`Crowd::arrive`] and so on), or when the broker writes to it: then it reads the
 //! answer in the broker's own call. So what a million sessions take is the broker's, but for the
 //! seats, which are made, and measured, before the first one connects.
 //!
