@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test compose-test check bench fuzz bench-history bench-watch bench-notify bench-scale
+.PHONY: help demo test compose-test check bench fuzz bench-history bench-watch bench-notify bench-scale chaos
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,3 +34,6 @@ bench-notify: ## the notifier: from a record to the mail server and the SMS gate
 
 fuzz: ## each fuzz target for FUZZ_S seconds (60)
 	@scripts/fuzz.sh
+
+chaos: ## the whole system while faults strike it at random, then an account of each message; 20 minutes
+	@scripts/chaos.sh

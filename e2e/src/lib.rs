@@ -5,7 +5,7 @@
 //! locks; [`operator`]: who commands them; [`feed`]: their
 //! records without them. [`sink`]: what shows mails and SMS. [`stack`]: all of
 //! it, started and stopped; [`site`]: all of it, wherever it runs; [`checker`]: whether it keeps what it
-//! promises while parts of it die; [`demo`]: all of it, told;
+//! promises while parts of it die, and [`chaos`]: which at random; [`demo`]: all of it, told;
 //! [`mod@bench`]: measured. [`containers`]: what those need before a start. [`process`]: everything that
 //! runs outside this process.
 
@@ -20,6 +20,7 @@ pub mod lock;
 pub mod operator;
 
 pub mod attack;
+pub mod chaos;
 pub mod checker;
 
 pub mod sink;

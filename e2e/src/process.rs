@@ -173,8 +173,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let id = i32::try_from(self.child.id()).context("process id out of range")?;
-        kill(Pid::from_raw(id), signal).with_context(|| format!("send {signal} to {}", self.name))
+        send(self.id(), signal).with_context(|| format!("to {}", self.name))
     }
 }
 
@@ -186,13 +185,24 @@ impl Drop for Process {
     }
 }
 
+/// The processes that a process has started and that run, if it is one whose first thread starts them.
+pub fn children(id: u32) -> anyhow::Result<Vec<u32>> {
+    let path = format!("/proc/{id}/task/{id}/children");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    text.split_ascii_whitespace().map(|id| id.parse().with_context(|| format!("{path}: {id}"))).collect()
+}
+
+/// Sends a signal to a process, whoever has started it.
+pub fn send(id: u32, signal: Signal) -> anyhow::Result<()> {
+    let id = i32::try_from(id).context("process id out of range")?;
+    kill(Pid::from_raw(id), signal).with_context(|| format!("send {signal} to {id}"))
+}
+
 /// Processor time that a process, the children that it has waited for and its living children have
 /// used so far.
 pub fn family_cpu_time(id: u32) -> anyhow::Result<Duration> {
-    let path = format!("/proc/{id}/task/{id}/children");
-    let children = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     // And cutime and cstime. A child may have ended meanwhile; then its parent has its time.
-    let living = children.split_ascii_whitespace().filter_map(|child| times(child.parse().ok()?, 2).ok());
+    let living = children(id)?.into_iter().filter_map(|child| times(child, 2).ok());
     Ok(times(id, 4)? + living.sum::<Duration>())
 }
 

@@ -1,33 +1,70 @@
-//! What is done to a running system, and the warnings that this brings: all in one table, so that
-//! whatever else a process says fails the test.
+//! What is done to a running system, and how it is mended.
+//!
+//! Invariant: only who ends, or who others cannot reach, is away in the ledger's book. A process of ours
+//! that is paused has lost nothing, and excuses nothing.
 
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::checker::ledger::{Ledger, Part};
+use crate::checker::warning;
 use crate::kafka::Kafka;
 use crate::stack::LISTENERS;
+use crate::stack::disk::Disk;
 use crate::stack::program::Program;
 use crate::stack::service::LISTENERS as SERVICE_LISTENERS;
 use crate::stack::whole::Whole;
 
 /// Something that goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Fault {
     /// A process is killed (SIGKILL) and started again at once.
     Killed(Part),
     /// A part is stopped in order, and started again after a while.
     Stopped(Part, Duration),
+    /// A part stands still for a while (SIGSTOP, SIGCONT): its sockets stay open and nobody answers.
+    Paused(Part, Duration),
+    /// The disk that its data are on is full for a while.
+    Full(Part, Duration),
+    /// Its wall clock is set by so many seconds, and set right after a while.
+    Stepped(Part, i64, Duration),
 }
 
 impl Fault {
     /// Whom it strikes.
     pub fn part(self) -> Part {
         match self {
-            Self::Killed(part) | Self::Stopped(part, _) => part,
+            Self::Killed(part)
+            | Self::Stopped(part, _)
+            | Self::Paused(part, _)
+            | Self::Full(part, _)
+            | Self::Stepped(part, ..) => part,
         }
+    }
+
+    /// For how long it stays as it is.
+    pub fn lasts(self) -> Duration {
+        match self {
+            Self::Killed(_) => Duration::ZERO,
+            Self::Stopped(_, duration)
+            | Self::Paused(_, duration)
+            | Self::Full(_, duration)
+            | Self::Stepped(.., duration) => duration,
+        }
+    }
+
+    /// Whether the broker's memory is lost by it.
+    pub fn ends_broker(self) -> bool {
+        matches!(self, Self::Killed(Part::Broker) | Self::Stopped(Part::Broker, _))
+    }
+
+    /// Whether its part is away, for the ledger.
+    fn is_absence(self) -> bool {
+        let is_program = PROGRAMS.contains(&self.part());
+        !(is_program && matches!(self, Self::Paused(..) | Self::Stepped(..)))
     }
 
     /// Lets it happen, and mends it.
@@ -39,15 +76,15 @@ impl Fault {
 
     /// Waits for as long as it lasts.
     pub async fn wait(self) {
-        if let Self::Stopped(_, duration) = self {
-            sleep(duration).await;
-        }
+        sleep(self.lasts()).await;
     }
 
     /// Lets it happen: the warnings that it brings are announced, and the ledger knows who is away.
     pub async fn begin(self, whole: &mut Whole, ledger: &Ledger) -> anyhow::Result<()> {
-        announce(self.part(), whole)?;
-        ledger.goes(self.part());
+        announce(self, whole)?;
+        if self.is_absence() {
+            ledger.goes(self.part());
+        }
         self.take_away(whole).await.with_context(|| format!("{self:?}"))
     }
 
@@ -63,17 +100,25 @@ impl Fault {
             program.check_log()?;
         }
         let is_missed = said.iter().any(|(_, lines)| *lines > 0);
-        let others = warnings(self.part()).iter().flat_map(|(who, ..)| *who);
-        let must_be_missed =
-            matches!(self, Self::Stopped(..)) && others.into_iter().any(|part| Some(*part) != killed);
+        let others = warning::of(self).iter().flat_map(|(who, ..)| *who);
+        let must_be_missed = matches!(self, Self::Stopped(..) | Self::Full(..))
+            && others.into_iter().any(|part| Some(*part) != killed);
         ensure!(is_missed || !must_be_missed, "{self:?}, and nobody missed it");
         Ok(said)
     }
 
     /// Mends it. Other faults may begin and be mended meanwhile.
     pub async fn mend(self, whole: &mut Whole, ledger: &Ledger) -> anyhow::Result<()> {
-        bring_back(self.part(), whole).await.with_context(|| format!("{self:?} is mended"))?;
-        ledger.is_back(self.part());
+        let mended = match self {
+            Self::Paused(part, _) => go_on(part, whole),
+            Self::Full(part, _) => relieve(part, whole).await,
+            Self::Stepped(part, ..) => step(part, 0, whole),
+            Self::Killed(part) | Self::Stopped(part, _) => bring_back(part, whole).await,
+        };
+        mended.with_context(|| format!("{self:?} is mended"))?;
+        if self.is_absence() {
+            ledger.is_back(self.part());
+        }
         Ok(())
     }
 
@@ -98,7 +143,21 @@ impl Fault {
                 Ok(())
             }
             Self::Stopped(part, _) => program(part, whole)?.stop().await,
+            Self::Paused(Part::Kafka, _) => whole.stack.kafka.go_silent().await,
+            Self::Paused(Part::Postgres, _) => whole.postgres.pause(),
+            Self::Paused(part, _) => program(part, whole)?.process()?.pause().await,
+            Self::Full(part, _) => disk(part, whole)?.fill(),
+            Self::Stepped(part, seconds, _) => step(part, seconds, whole),
         }
+    }
+}
+
+/// Ends a pause.
+fn go_on(part: Part, whole: &mut Whole) -> anyhow::Result<()> {
+    match part {
+        Part::Kafka => whole.stack.kafka.answer_again(),
+        Part::Postgres => whole.postgres.go_on(),
+        part => program(part, whole)?.process()?.resume(),
     }
 }
 
@@ -114,6 +173,32 @@ async fn bring_back(part: Part, whole: &mut Whole) -> anyhow::Result<()> {
     }
 }
 
+/// Gives the space back. Whom the full disk has ended is started again: Kafka ends by itself when it
+/// cannot write, and does not use a folder again that has failed it.
+async fn relieve(part: Part, whole: &mut Whole) -> anyhow::Result<()> {
+    disk(part, whole)?.relieve()?;
+    match (part, &mut whole.stack.kafka) {
+        (Part::Kafka, Kafka::Apache(apache)) => {
+            apache.kill()?;
+            apache.start().await
+        }
+        _ => whole.postgres.come_back().await,
+    }
+}
+
+fn disk(part: Part, whole: &Whole) -> anyhow::Result<&Disk> {
+    let disks = whole.disks.as_ref().context("no disks of their own")?;
+    Ok(match part {
+        Part::Kafka => &disks.kafka,
+        Part::Postgres => &disks.postgres,
+        part => bail!("the {part} has no data"),
+    })
+}
+
+fn step(part: Part, seconds: i64, whole: &Whole) -> anyhow::Result<()> {
+    whole.clocks.as_ref().context("no clocks of their own")?.step(part.name(), seconds)
+}
+
 fn program(part: Part, whole: &mut Whole) -> anyhow::Result<&mut Program> {
     Ok(match part {
         Part::Broker => &mut whole.stack.broker,
@@ -125,61 +210,9 @@ fn program(part: Part, whole: &mut Whole) -> anyhow::Result<&mut Program> {
 }
 
 const PROGRAMS: &[Part] = &[Part::Broker, Part::Auditor, Part::Monitor, Part::Notifier];
-const SERVICES: &[Part] = &[Part::Auditor, Part::Monitor, Part::Notifier];
-const PUBLISHERS: &[Part] = &[Part::Auditor, Part::Monitor];
 
-/// A warning that a fault brings: who says it, what is in the line, and why that is as it should be.
-type Warning = (&'static [Part], &'static str, &'static str);
-
-/// While Kafka is away. Each of these ends by itself when it is back.
-const NO_KAFKA: &[Warning] = &[
-    (&[Part::Broker], "kafka cannot be reached", "PUBACKs wait, and somebody should know why"),
-    (&[Part::Broker], "kafka is away, its topics are checked later", "it starts without Kafka, too"),
-    (SERVICES, "kafka cannot be reached", "nothing comes in, and somebody should know why"),
-    (SERVICES, "reading waits", "a service without Kafka is not ready, and says why"),
-    (PUBLISHERS, "publishing waits", "findings and alarms wait in the outbox"),
-    (&[Part::Auditor], "checkpoints are not made", "a checkpoint that is not on the stream is made again"),
-    (SERVICES, r#""kind":"SESSTMOUT""#, "the coordinator did not answer for a whole session"),
-    (SERVICES, r#""kind":"COMMITFAIL""#, "offsets are in Postgres; Kafka's are for its tools"),
-    (
-        SERVICES,
-        r#""kind":"FATAL""#,
-        "a named member that joined anew is taken for another: it joins once more",
-    ),
-    (SERVICES, r#""kind":"FencedInstanceId""#, "the same"),
-];
-
-/// While Postgres is away. Each of these ends by itself when it is back.
-const NO_POSTGRES: &[Warning] = &[
-    (SERVICES, "deadpool.postgres", "the pool finds its connections closed"),
-    (SERVICES, "reading waits", "nothing is read that cannot be stored"),
-    (PUBLISHERS, "publishing waits", "the outbox cannot be read"),
-    (&[Part::Auditor], "checkpoints are not made", "what shall be signed cannot be read"),
-    (&[Part::Monitor], "alarms are not looked at", "the sweep waits"),
-    (&[Part::Notifier], "the queue cannot be read", "messages wait"),
-    (&[Part::Notifier], "notifications are not heard", "the connection that listens is gone"),
-    (&[Part::Notifier], "digests are not made", "they wait"),
-    (&[Part::Notifier], "delivery cannot be looked after", "leases wait"),
-    (&[Part::Notifier], "the end of an attempt is not written yet", "it is when Postgres is back"),
-];
-
-/// While the mail server is away.
-const NO_MAIL_SERVER: &[Warning] =
-    &[(&[Part::Notifier], "a provider fails, and is left alone", "mails wait for the server")];
-
-/// What a fault of this part brings. A process of ours that is killed brings nothing: nobody else may
-/// complain, and it goes on where it was.
-fn warnings(struck: Part) -> &'static [Warning] {
-    match struck {
-        Part::Kafka => NO_KAFKA,
-        Part::Postgres => NO_POSTGRES,
-        Part::Mail => NO_MAIL_SERVER,
-        Part::Broker | Part::Auditor | Part::Monitor | Part::Notifier => &[],
-    }
-}
-
-fn announce(struck: Part, whole: &mut Whole) -> anyhow::Result<()> {
-    for (who, text, _) in warnings(struck) {
+fn announce(fault: Fault, whole: &mut Whole) -> anyhow::Result<()> {
+    for (who, text, _) in warning::of(fault) {
         for part in *who {
             program(*part, whole)?.expect_for_now(text);
         }

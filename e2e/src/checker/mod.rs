@@ -11,3 +11,4 @@ pub mod gather;
 pub mod ledger;
 pub mod recovery;
 pub mod traffic;
+pub mod warning;

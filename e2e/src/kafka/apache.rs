@@ -4,6 +4,7 @@
 //! (its port accepts connections and nobody answers: a black hole). Tests of guarantees run on it.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -39,8 +40,17 @@ impl Apache {
     /// Formats a new node's storage and starts it; ready when it accepts connections.
     pub async fn start_new() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("latchline-kafka-").tempdir()?;
-        let (port, controller_port) = (free_port()?, free_port()?);
         let data = folder.path().join("data");
+        Self::start_with(folder, &data).await
+    }
+
+    /// As [`Apache::start_new`], with its data in this folder.
+    pub async fn start_in(data: &Path) -> anyhow::Result<Self> {
+        Self::start_with(tempfile::Builder::new().prefix("latchline-kafka-").tempdir()?, data).await
+    }
+
+    async fn start_with(folder: TempDir, data: &Path) -> anyhow::Result<Self> {
+        let (port, controller_port) = (free_port()?, free_port()?);
         let properties = properties(port, controller_port, &data.display().to_string());
         std::fs::write(folder.path().join("server.properties"), properties)?;
         std::fs::write(folder.path().join("log4j2.xml"), LOG4J2)?;

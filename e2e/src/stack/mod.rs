@@ -3,6 +3,9 @@
 //! Secrets, ports and folders are of one run; several stacks run beside each other.
 
 pub mod audit;
+pub mod clocks;
+pub mod disk;
+pub mod ground;
 pub mod log;
 pub mod monitor;
 pub mod notifier;

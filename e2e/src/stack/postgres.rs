@@ -4,14 +4,22 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use latchline_shared::kit::postgres::Postgres as Settings;
 use latchline_shared::kit::postgres::development::DevelopmentPostgres;
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
+
+use crate::process;
 
 /// The database that everything uses; each service has a schema of its own in it.
 pub const DATABASE: &str = "postgres";
+/// Recovery reads all that was written since the last checkpoint.
+const COME_BACK_DEADLINE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A running Postgres, or one that was stopped.
 #[derive(Debug, Clone)]
@@ -22,6 +30,12 @@ impl Postgres {
     pub async fn start() -> anyhow::Result<Self> {
         // Starting a server blocks.
         Ok(tokio::task::spawn_blocking(DevelopmentPostgres::start).await??.into())
+    }
+
+    /// Starts one that keeps its data in this folder, and waits for the disk.
+    pub async fn start_in(folder: PathBuf) -> anyhow::Result<Self> {
+        let port = process::free_port()?;
+        Ok(tokio::task::spawn_blocking(move || DevelopmentPostgres::start_in(&folder, port)).await??.into())
     }
 
     /// How to reach it.
@@ -57,6 +71,46 @@ impl Postgres {
     /// Starts the server again, on the same port with the same data.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.server().resume()
+    }
+
+    /// Waits until it answers after something that it may have ended of; if so, it is started again.
+    pub async fn come_back(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + COME_BACK_DEADLINE;
+        loop {
+            if !self.server().is_running() {
+                self.stop();
+                self.resume()?;
+            }
+            match self.connect().await {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// Makes all its processes stand still: connections stay open and nobody answers. To be ended by
+    /// [`Self::go_on`] before the server is stopped: it would not hear of it.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        // The first one starts the others: while it stands still, there are no new ones.
+        let server = self.process_id()?;
+        process::send(server, Signal::SIGSTOP)?;
+        Self::to_children(server, Signal::SIGSTOP)
+    }
+
+    /// Ends [`Self::pause`].
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        let server = self.process_id()?;
+        Self::to_children(server, Signal::SIGCONT)?;
+        process::send(server, Signal::SIGCONT)
+    }
+
+    fn to_children(server: u32, signal: Signal) -> anyhow::Result<()> {
+        for child in process::children(server)? {
+            // One that has ended meanwhile stands still.
+            let _ = process::send(child, signal);
+        }
+        Ok(())
     }
 
     /// Connects to the database as its owner, a superuser.

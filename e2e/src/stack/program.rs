@@ -103,6 +103,11 @@ impl Program {
         }
     }
 
+    /// Adds variables to its environment, beside its settings.
+    pub fn surround(&mut self, variables: impl IntoIterator<Item = (&'static str, String)>) {
+        self.settings.extend(variables.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    }
+
     /// Starts it; ready when every one of `listeners` is open.
     pub async fn start(&mut self, listeners: &[&str]) -> anyhow::Result<()> {
         let who = self.who();
@@ -153,6 +158,11 @@ impl Program {
     /// All log lines, of all runs.
     pub fn log(&self) -> Vec<log::Line> {
         log::parse(&self.output.lines())
+    }
+
+    /// All lines, of all runs, as they were written.
+    pub fn lines(&self) -> Vec<String> {
+        self.output.lines()
     }
 
     /// Announces warnings and errors whose line contains `text`.

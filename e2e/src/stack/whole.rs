@@ -4,13 +4,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+use crate::checker::ledger::Part;
 use crate::kafka::Kafka;
 use crate::sink::{Page, mail, sms};
 use crate::site::{Api, Site};
 use crate::stack::audit::Audit;
+use crate::stack::clocks::Clocks;
+use crate::stack::ground::{Disks, Ground};
 use crate::stack::monitor::Monitor;
 use crate::stack::notifier::{NO_LIMITS, Notifier, User};
 use crate::stack::postgres::Postgres;
+use crate::stack::program::Program;
 use crate::stack::service::LISTENERS;
 use crate::stack::{Settings, Stack};
 
@@ -80,12 +84,26 @@ pub struct Whole {
     pub postgres: Postgres,
     mails: Page,
     texts: Page,
+    /// The disks that the data are on, where they can be filled up. After those who write on them.
+    pub disks: Option<Disks>,
+    /// The clocks of the services, where they can be stepped.
+    pub clocks: Option<Clocks>,
 }
 
 impl Whole {
     /// Starts all of it; ready when every part says so.
     pub async fn start(kafka: Kafka, wishes: Wishes<'_>) -> anyhow::Result<Self> {
-        let postgres = Postgres::start().await?;
+        Self::start_on(Ground::firm(kafka).await?, wishes).await
+    }
+
+    /// As [`Whole::start`], on what is there already.
+    pub async fn start_on(ground: Ground, wishes: Wishes<'_>) -> anyhow::Result<Self> {
+        let Ground { kafka, postgres, disks, clocks } = ground;
+        let surround = |name, program: &mut Program| {
+            let clock = clocks.as_ref().map(|clocks| clocks.environment(name)).transpose()?;
+            program.surround(clock.into_iter().flatten());
+            anyhow::Ok(())
+        };
         let broker = wishes.at(&BROKER_PORTS, wishes.broker);
         let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
         // Each is started before the next looks for its port: what was free a while ago may be taken.
@@ -93,21 +111,24 @@ impl Whole {
         let (kafka, secrets) = (&stack.kafka, &stack.secrets);
         let mut audit = Audit::prepare(postgres.clone(), kafka, secrets, &borrowed(&settings)).await?;
         audit.use_token(secrets.token.clone())?;
+        surround(Part::Auditor.name(), &mut audit.auditor)?;
         audit.auditor.start(&LISTENERS).await?;
         let settings = wishes.at(&[(HTTP, 8102)], &[&[PATIENT], wishes.monitor].concat());
         let mut monitor =
             Monitor::prepare(postgres.clone(), kafka, wishes.rules, &borrowed(&settings)).await?;
         monitor.use_token(secrets.token.clone())?;
+        surround(Part::Monitor.name(), &mut monitor.monitor)?;
         monitor.monitor.start(&LISTENERS).await?;
         let settings = wishes.at(&[(HTTP, 8103)], &[&[PATIENT], &NO_LIMITS[..], wishes.notifier].concat());
         let mut notifier =
             Notifier::prepare(postgres.clone(), kafka, wishes.users, &borrowed(&settings)).await?;
         notifier.use_token(secrets.token.clone())?;
+        surround(Part::Notifier.name(), &mut notifier.notifier)?;
         notifier.notifier.start(&LISTENERS).await?;
         tokio::try_join!(audit.ready(), monitor.ready(), notifier.ready())?;
         let mails = Page::start(wishes.page(8025), mail::source(&notifier.mail)).await?;
         let texts = Page::start(wishes.page(8026), sms::source(&notifier.sms)).await?;
-        Ok(Self { notifier, monitor, audit, stack, postgres, mails, texts })
+        Ok(Self { notifier, monitor, audit, stack, postgres, mails, texts, disks, clocks })
     }
 
     /// Where everything is.

@@ -140,6 +140,11 @@ impl Account {
         self.counts.iter().find(|(counted, _)| *counted == name).map_or(0, |(_, count)| *count)
     }
 
+    /// All figures, in the order of the path of a message.
+    pub fn figures(&self) -> &[(&'static str, u64)] {
+        &self.counts
+    }
+
     /// How much is not there and was not promised: what a broker that ended had in its memory.
     pub fn excused(&self) -> u64 {
         EXCUSED.iter().map(|name| self.figure(name)).sum()

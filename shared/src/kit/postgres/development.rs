@@ -116,6 +116,12 @@ impl DevelopmentPostgres {
         status.lines().next()?.trim().parse().ok()
     }
 
+    /// Whether the server has not ended, by itself or otherwise.
+    pub fn is_running(&self) -> bool {
+        let thread = self.server.as_ref().and_then(|server| server.thread.as_ref());
+        thread.is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Ends the server as an operator would; the port refuses connections until [`Self::resume`].
     pub fn stop(&mut self) {
         self.end(Signal::Fast);
@@ -187,7 +193,7 @@ impl DevelopmentPostgres {
                 return Ok(());
             }
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            if self.server.as_ref().is_none_or(|s| s.thread.as_ref().is_none_or(JoinHandle::is_finished)) {
+            if !self.is_running() {
                 bail!("postgres ended at its start:\n{}", log());
             }
             ensure!(Instant::now() < until, "postgres is not up after {START_DEADLINE:?}:\n{}", log());

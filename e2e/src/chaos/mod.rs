@@ -1,0 +1,176 @@
+//! The whole system under load while faults strike it one after the other, and the account at the end.
+//!
+//! Between two faults everybody is over the one before (`checker::recovery`), so that each can be told
+//! from the next in the logs, and its warnings are announced for no longer than it takes.
+
+pub mod schedule;
+pub mod trial;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use latchline_shared::kit::testing::Seed;
+use tokio::time::Instant;
+
+use crate::chaos::schedule::Means;
+use crate::chaos::trial::Trial;
+use crate::checker::account::Account;
+use crate::checker::gather::{gather, settle};
+use crate::checker::recovery::{Positions, recovered};
+use crate::checker::traffic::{Plan, Traffic};
+use crate::stack::ground::Ground;
+use crate::stack::notifier::User;
+use crate::stack::whole::{Whole, Wishes};
+
+/// The traffic meanwhile.
+const PLAN: Plan = Plan {
+    locks: 40,
+    report_every: Duration::from_millis(400),
+    operators: 2,
+    command_every: Duration::from_millis(150),
+    breaks_per_mille: 10,
+};
+/// Messages that are acknowledged between two faults.
+const BETWEEN: u64 = 300;
+/// Longest wait for something that takes seconds on a machine with nothing else to do.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Whoever is killed and comes back under its name has its partitions at once.
+const INSTANCE: (&str, &str) = ("consumer.instance_id", "one");
+
+/// A system under load.
+pub struct Chaos {
+    whole: Whole,
+    traffic: Traffic,
+    begun: Instant,
+    trials: Vec<Trial>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was done.
+    pub trials: Vec<Trial>,
+    /// What was promised against what is there.
+    pub account: Account,
+    /// The whole time.
+    pub lasted: Duration,
+}
+
+impl Chaos {
+    /// Starts everything on this ground; the system works when this returns.
+    pub async fn start(ground: Ground, seed: Seed) -> anyhow::Result<Self> {
+        let whole = start(ground).await?;
+        let traffic = Traffic::start(&whole.site()?, PLAN, seed).await?;
+        traffic.progress(BETWEEN, DEADLINE).await?;
+        Ok(Self { whole, traffic, begun: Instant::now(), trials: Vec::new() })
+    }
+
+    /// What can be done to it beside kills, stops and pauses.
+    pub fn means(&self) -> Means {
+        Means { disks: self.whole.disks.is_some(), clocks: self.whole.clocks.is_some() }
+    }
+
+    /// How long it has been going on.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Lets something happen, mends it, and waits until everybody is over it. What was announced and said
+    /// is told, for people.
+    pub async fn undergo(&mut self, trial: Trial) -> anyhow::Result<String> {
+        self.trials.push(trial);
+        let begun = self.elapsed();
+        let said = self.through(trial).await.with_context(|| format!("{trial:?} after {begun:.1?}"))?;
+        Ok(format!("{trial:?} after {begun:.1?}, over after {:.1?}, said: {said}", self.elapsed()))
+    }
+
+    async fn through(&mut self, trial: Trial) -> anyhow::Result<String> {
+        trial.run(&mut self.whole, &self.traffic.ledger).await?;
+        let mended = Positions::of(&self.whole).await?;
+        self.traffic.progress(BETWEEN, DEADLINE).await?;
+        recovered(&self.whole, mended, DEADLINE).await?;
+        let said = trial.is_over(&mut self.whole)?;
+        let said = said.iter().map(|(part, lines)| format!("{part} {lines}"));
+        Ok(said.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Writes what the programs have said into files of this folder, for whoever looks for a cause.
+    pub fn write_logs(&self, folder: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        let Whole { notifier, monitor, audit, stack, .. } = &self.whole;
+        for (name, program) in [
+            ("broker", &stack.broker),
+            ("auditor", &audit.auditor),
+            ("monitor", &monitor.monitor),
+            ("notifier", &notifier.notifier),
+        ] {
+            let file = folder.join(format!("{name}.log"));
+            std::fs::write(&file, program.lines().join("\n"))
+                .with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the traffic, waits until everything is at rest, and accounts for each promise.
+    pub async fn account(self) -> anyhow::Result<Outcome> {
+        let ledger = self.traffic.end().await?;
+        settle(&self.whole, DEADLINE).await?;
+        let account = Account::of(&ledger.book(), &gather(&self.whole).await?);
+        self.whole.finish().await?;
+        Ok(Outcome { trials: self.trials, account, lasted: self.begun.elapsed() })
+    }
+}
+
+impl Outcome {
+    /// An error unless every promise was kept, and no more is excused than these faults explain.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.account.is_clean(), "promises were broken");
+        let most = self.excused_max();
+        ensure!(self.account.excused() <= most, "{} excused, at most {most}", self.account.excused());
+        Ok(())
+    }
+
+    /// As data.
+    pub fn json(&self, seed: Seed) -> serde_json::Value {
+        let figures: serde_json::Map<_, _> = self
+            .account
+            .figures()
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), (*count).into()))
+            .collect();
+        serde_json::json!({
+            "seed": seed.0,
+            "seconds": self.lasted.as_secs(),
+            "trials": self.trials,
+            "figures": figures,
+            "excused": self.account.excused(),
+            "excused_max": self.excused_max(),
+            "kept": self.check().is_ok(),
+        })
+    }
+
+    /// Most that may be excused.
+    pub fn excused_max(&self) -> u64 {
+        self.trials.iter().map(|trial| trial.excused_max()).sum()
+    }
+}
+
+async fn start(ground: Ground) -> anyhow::Result<Whole> {
+    let owner = User { id: "owner".to_owned(), phone: 9_012_345_678, locks: vec!["*".to_owned()] };
+    let wishes = Wishes {
+        users: &[owner],
+        auditor: &[INSTANCE],
+        monitor: &[INSTANCE],
+        notifier: &[
+            INSTANCE,
+            // A lease is as long as an attempt may take, and what failed is tried again soon.
+            ("email.send_timeout_ms", "2000"),
+            ("retry.base_ms", "100"),
+            ("retry.cap_ms", "1000"),
+            ("retry.breaker_open_ms", "500"),
+        ],
+        ..Wishes::default()
+    };
+    Whole::start_on(ground, wishes).await
+}

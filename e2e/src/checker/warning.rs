@@ -1,0 +1,79 @@
+//! The warnings that a fault brings: all in one table, so that whatever else a process says fails the run.
+
+use std::time::Duration;
+
+use crate::checker::fault::Fault;
+use crate::checker::ledger::Part;
+
+/// A warning that a fault brings: who says it, what is in the line, and why that is as it should be.
+pub type Warning = (&'static [Part], &'static str, &'static str);
+
+const SERVICES: &[Part] = &[Part::Auditor, Part::Monitor, Part::Notifier];
+const PUBLISHERS: &[Part] = &[Part::Auditor, Part::Monitor];
+
+/// While Kafka is away. Each of these ends by itself when it is back.
+const NO_KAFKA: &[Warning] = &[
+    (&[Part::Broker], "kafka cannot be reached", "PUBACKs wait, and somebody should know why"),
+    (&[Part::Broker], "kafka is away, its topics are checked later", "it starts without Kafka, too"),
+    (SERVICES, "kafka cannot be reached", "nothing comes in, and somebody should know why"),
+    (SERVICES, "reading waits", "a service without Kafka is not ready, and says why"),
+    (PUBLISHERS, "publishing waits", "findings and alarms wait in the outbox"),
+    (&[Part::Auditor], "checkpoints are not made", "a checkpoint that is not on the stream is made again"),
+    (SERVICES, r#""kind":"SESSTMOUT""#, "the coordinator did not answer for a whole session"),
+    (SERVICES, r#""kind":"COMMITFAIL""#, "offsets are in Postgres; Kafka's are for its tools"),
+    (
+        SERVICES,
+        r#""kind":"FATAL""#,
+        "a named member that joined anew is taken for another: it joins once more",
+    ),
+    (SERVICES, r#""kind":"FencedInstanceId""#, "the same"),
+];
+
+/// While Postgres is away. Each of these ends by itself when it is back.
+const NO_POSTGRES: &[Warning] = &[
+    (SERVICES, "postgres is waited for", "a service starts without Postgres, too"),
+    (SERVICES, "deadpool.postgres", "the pool finds its connections closed"),
+    (SERVICES, "reading waits", "nothing is read that cannot be stored"),
+    (PUBLISHERS, "publishing waits", "the outbox cannot be read"),
+    (&[Part::Auditor], "checkpoints are not made", "what shall be signed cannot be read"),
+    (&[Part::Monitor], "alarms are not looked at", "the sweep waits"),
+    (&[Part::Notifier], "the queue cannot be read", "messages wait"),
+    (&[Part::Notifier], "notifications are not heard", "the connection that listens is gone"),
+    (&[Part::Notifier], "digests are not made", "they wait"),
+    (&[Part::Notifier], "delivery cannot be looked after", "leases wait"),
+    (&[Part::Notifier], "the end of an attempt is not written yet", "it is when Postgres is back"),
+];
+
+/// While the mail server is away.
+const NO_MAIL_SERVER: &[Warning] =
+    &[(&[Part::Notifier], "a provider fails, and is left alone", "mails wait for the server")];
+
+/// After a service has stood still for as long as a session of its Kafka group: nobody heard of it, so the
+/// group went on without it. It joins again and reads on from what Postgres says.
+const fn out_of_group(who: &'static [Part]) -> [Warning; 2] {
+    [
+        (who, r#""kind":"SESSTMOUT""#, "it finds that it was silent for a whole session"),
+        (who, r#""kind":"COMMITFAIL""#, "offsets are in Postgres; Kafka's are for its tools"),
+    ]
+}
+
+const SILENT_AUDITOR: &[Warning] = &out_of_group(&[Part::Auditor]);
+const SILENT_MONITOR: &[Warning] = &out_of_group(&[Part::Monitor]);
+const SILENT_NOTIFIER: &[Warning] = &out_of_group(&[Part::Notifier]);
+/// A session of ten seconds (`stack::service`), begun by the last heartbeat, a second apart at most.
+const SILENCE_MIN: Duration = Duration::from_secs(9);
+
+/// What a fault brings. A process of ours that is killed or stopped brings nothing: nobody else may
+/// complain, and it goes on where it was.
+pub fn of(fault: Fault) -> &'static [Warning] {
+    let is_silent = matches!(fault, Fault::Paused(..)) && fault.lasts() >= SILENCE_MIN;
+    match fault.part() {
+        Part::Auditor if is_silent => SILENT_AUDITOR,
+        Part::Monitor if is_silent => SILENT_MONITOR,
+        Part::Notifier if is_silent => SILENT_NOTIFIER,
+        Part::Kafka => NO_KAFKA,
+        Part::Postgres => NO_POSTGRES,
+        Part::Mail => NO_MAIL_SERVER,
+        Part::Broker | Part::Auditor | Part::Monitor | Part::Notifier => &[],
+    }
+}

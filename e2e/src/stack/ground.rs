@@ -1,0 +1,64 @@
+//! What the whole system stands on: Kafka and Postgres, and, where this machine permits it, disks of
+//! theirs that can be filled up and clocks of the services that can be
+//! stepped.
+
+use anyhow::Context;
+
+use crate::kafka::apache::Apache;
+use crate::kafka::{Choice, Kafka};
+use crate::stack::clocks::Clocks;
+use crate::stack::disk::Disk;
+use crate::stack::postgres::Postgres;
+
+/// An hour's load with room; what is not written costs no memory until it is filled up.
+const DISK_MEGABYTES: u64 = 2_048;
+
+/// What a system is started on.
+#[derive(Debug)]
+pub struct Ground {
+    /// The Kafka.
+    pub kafka: Kafka,
+    /// The Postgres.
+    pub postgres: Postgres,
+    /// Their disks.
+    pub disks: Option<Disks>,
+    /// The clocks of the services.
+    pub clocks: Option<Clocks>,
+}
+
+/// The disks that can be filled up.
+#[derive(Debug)]
+pub struct Disks {
+    /// Kafka's.
+    pub kafka: Disk,
+    /// Postgres'.
+    pub postgres: Disk,
+}
+
+impl Ground {
+    /// This Kafka and a Postgres of its own; disks and clocks are those of the machine.
+    pub async fn firm(kafka: Kafka) -> anyhow::Result<Self> {
+        Ok(Self { kafka, postgres: Postgres::start().await?, disks: None, clocks: None })
+    }
+
+    /// Kafka and Postgres on disks of their own, and clocks that can be stepped. What cannot be had is
+    /// told to `missing`, and is left out.
+    pub async fn shaky(choice: Choice, mut missing: impl FnMut(String)) -> anyhow::Result<Self> {
+        let disks = Disks::mount().inspect_err(|why| missing(format!("no full disks: {why:#}"))).ok();
+        let clocks = Clocks::new().inspect_err(|why| missing(format!("no clock steps: {why:#}"))).ok();
+        let Some(disks) = disks.filter(|_| choice == Choice::Apache) else {
+            return Ok(Self { clocks, ..Self::firm(Kafka::start(choice).await?).await? });
+        };
+        let kafka = Kafka::Apache(Apache::start_in(&disks.kafka.path().join("data")).await?);
+        let postgres = Postgres::start_in(disks.postgres.path().join("cluster")).await?;
+        Ok(Self { kafka, postgres, disks: Some(disks), clocks })
+    }
+}
+
+impl Disks {
+    fn mount() -> anyhow::Result<Self> {
+        let kafka = Disk::mount(DISK_MEGABYTES).context("mount a disk for Kafka")?;
+        let postgres = Disk::mount(DISK_MEGABYTES).context("mount a disk for Postgres")?;
+        Ok(Self { kafka, postgres })
+    }
+}
