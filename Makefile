@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test compose-test check bench fuzz bench-history bench-watch bench-notify bench-scale chaos
+.PHONY: help demo test compose-test check bench bench-peers fuzz bench-history bench-watch bench-notify bench-scale chaos
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ bench: ## memory, CPU time and delays of the broker, few and many locks, mosquit
 
 bench-scale: ## the broker from 100 to a million locks, as a table and a plot; 10 minutes, 8 GB of memory
 	@scripts/bench-scale.sh
+
+bench-peers: ## the broker beside mosquitto, rumqttd and a bare echo, the bridge beside a bare producer; 15 minutes
+	@scripts/bench-peers.sh
 
 bench-history: ## what the auditor takes in, and how fast it answers at ten million rows; 10 minutes
 	@scripts/bench-history.sh

@@ -21,7 +21,7 @@ mod rules;
 mod mapping;
 
 mod deliveries;
-mod producer;
+pub mod producer;
 
 mod metrics;
 mod topics;

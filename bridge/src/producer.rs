@@ -82,8 +82,12 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// The client library's configuration for these settings.
-pub(crate) fn client_config(config: &Config, node: &str) -> anyhow::Result<ClientConfig> {
+/// The client library's configuration for these settings. Public, because the benchmark compares the
+/// bridge with a bare producer of the same configuration.
+///
+/// # Errors
+/// If the settings do not make a client.
+pub fn client_config(config: &Config, node: &str) -> anyhow::Result<ClientConfig> {
     let mut client = config.kafka.client_config(node)?;
     for (name, value) in [
         // Notices within 20 s that a server is there and does not answer.

@@ -113,8 +113,7 @@ impl Process {
 
     /// Processor time used so far.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
-        // utime and stime.
-        times(self.id(), 2)
+        cpu_time(self.id())
     }
 
     /// Sends SIGSTOP and waits until every thread stands still: its sockets stay open and nobody
@@ -196,6 +195,12 @@ pub fn children(id: u32) -> anyhow::Result<Vec<u32>> {
 pub fn send(id: u32, signal: Signal) -> anyhow::Result<()> {
     let id = i32::try_from(id).context("process id out of range")?;
     kill(Pid::from_raw(id), signal).with_context(|| format!("send {signal} to {id}"))
+}
+
+/// Processor time that a process has used so far, its children not counted.
+pub fn cpu_time(id: u32) -> anyhow::Result<Duration> {
+    // utime and stime.
+    times(id, 2)
 }
 
 /// Processor time that a process, the children that it has waited for and its living children have

@@ -54,8 +54,26 @@ pub struct Cost {
     pub cpu_us: Spread,
     /// Messages acknowledged per second.
     pub per_second: Spread,
-    /// The same, turn by turn.
+    /// CPU time, turn by turn.
     pub samples_cpu_us: Vec<f64>,
+    /// Messages per second, turn by turn.
+    pub samples_per_second: Vec<f64>,
+}
+
+/// What each turn consists of.
+#[derive(Debug, Clone, Serialize)]
+pub struct Turns {
+    /// In each, every broker is measured once.
+    pub rounds: u32,
+    /// Length of a measurement at a fixed rate, and of one in a closed loop.
+    pub window: Duration,
+    /// From the start of a load to the start of a measurement.
+    pub warm_up: Duration,
+    /// Locks that publish.
+    pub publishers: u32,
+    /// Messages per second of all of them together at the fixed rate; none, if only the closed loop
+    /// is measured.
+    pub rate_per_second: Option<f64>,
 }
 
 /// A quotient of two costs.
@@ -70,9 +88,10 @@ pub struct Ratio {
 /// Measures our broker with its bridge, then without, beside mosquitto where that is installed.
 pub async fn measure(surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Vec<Cost>> {
     let with = |kind| plan.cost_locks.iter().map(move |&locks| (kind, locks));
-    let mut costs = group(with(Kind::Bridge).collect(), surroundings, plan).await?;
+    let turns = plan.turns();
+    let mut costs = group(with(Kind::Bridge).collect(), surroundings, &turns).await?;
     let beside = mosquitto().map(|_| (Kind::Mosquitto, plan.cost_locks_mosquitto));
-    costs.extend(group(with(Kind::Alone).chain(beside).collect(), surroundings, plan).await?);
+    costs.extend(group(with(Kind::Alone).chain(beside).collect(), surroundings, &turns).await?);
     Ok(costs)
 }
 
@@ -107,6 +126,8 @@ struct Seat {
     locks: u32,
     _idle: Option<Fleet>,
     publishers: Publishers,
+    /// Whether it is asked to take the fixed rate.
+    is_fast: bool,
     open: Vec<Sample>,
     closed: Vec<Sample>,
 }
@@ -119,26 +140,31 @@ pub(super) struct Sample {
     pub(super) per_second: f64,
 }
 
-async fn group(
+/// Measures brokers with this many locks each, by turns. A peer whose closed loop was slower than the
+/// fixed rate has no row for the fixed rate: its backlog would only grow.
+pub(crate) async fn group(
     members: Vec<(Kind, u32)>,
     surroundings: &Surroundings,
-    plan: &Plan,
+    turns: &Turns,
 ) -> anyhow::Result<Vec<Cost>> {
     let mut seats = Vec::new();
     for (kind, locks) in members {
-        seats.push(Seat::take(kind, locks, surroundings, plan).await?);
+        let seat = Seat::take(kind, locks, surroundings, turns).await;
+        seats.push(seat.with_context(|| format!("{} with {locks} locks", kind.name()))?);
     }
-    for round in 0..plan.cost_rounds {
+    for round in 0..turns.rounds {
         for number in 0..seats.len() {
             // There and back, so that what changes steadily favours nobody.
             let number = if round % 2 == 0 { number } else { seats.len() - 1 - number };
-            seats[number].measure(plan).await?;
+            let seat = &mut seats[number];
+            let name = seat.target.kind().name();
+            seat.measure(turns).await.with_context(|| format!("{name}, turn {round}"))?;
         }
     }
     let mut costs = Vec::new();
     for seat in seats {
         for (load, samples) in [(Loop::Open, &seat.open), (Loop::Closed, &seat.closed)] {
-            costs.push(cost(&seat, load, samples).context("no measurement")?);
+            costs.extend(cost(&seat, load, samples));
         }
         drop(seat.publishers);
         seat.target.finish()?;
@@ -148,20 +174,27 @@ async fn group(
 
 fn cost(seat: &Seat, load: Loop, samples: &[Sample]) -> Option<Cost> {
     let samples_cpu_us: Vec<f64> = samples.iter().map(|sample| sample.cpu_us).collect();
+    let samples_per_second: Vec<f64> = samples.iter().map(|sample| sample.per_second).collect();
     Some(Cost {
         kind: seat.target.kind(),
         locks: seat.locks,
         load,
         cpu_us: Spread::of(samples_cpu_us.iter().copied())?,
-        per_second: Spread::of(samples.iter().map(|sample| sample.per_second))?,
+        per_second: Spread::of(samples_per_second.iter().copied())?,
         samples_cpu_us,
+        samples_per_second,
     })
 }
 
 impl Seat {
-    async fn take(kind: Kind, locks: u32, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Self> {
+    async fn take(
+        kind: Kind,
+        locks: u32,
+        surroundings: &Surroundings,
+        turns: &Turns,
+    ) -> anyhow::Result<Self> {
         let target = Target::start(kind, surroundings).await?;
-        let (server, first) = (target.address(), plan.publishers);
+        let (server, first) = (target.address(), turns.publishers);
         let idle = match locks.saturating_sub(first) {
             0 => None,
             count => {
@@ -171,15 +204,20 @@ impl Seat {
         };
         let master = MasterKey::from_hex(&surroundings.master_hex)?;
         let publishers = Publishers::connect(server, &master, 0, first).await?;
-        Ok(Self { target, locks, _idle: idle, publishers, open: Vec::new(), closed: Vec::new() })
+        let (open, closed) = (Vec::new(), Vec::new());
+        Ok(Self { target, locks, _idle: idle, publishers, is_fast: true, open, closed })
     }
 
-    async fn measure(&mut self, plan: &Plan) -> anyhow::Result<()> {
+    async fn measure(&mut self, turns: &Turns) -> anyhow::Result<()> {
         let (process, publishers) = (self.target.process()?, &self.publishers);
-        let Turn { open, closed } =
-            turn(process, publishers, plan.rate_per_second, plan.warm_up, plan.cost_window).await?;
-        self.open.push(open);
-        self.closed.push(closed);
+        let sample = closed(process, publishers, turns.warm_up, turns.window).await?;
+        let is_slow = turns.rate_per_second.is_some_and(|rate| sample.per_second < rate);
+        self.closed.push(sample);
+        // Ours must take the rate; who has taken it once is asked in every turn.
+        self.is_fast &= self.target.kind().is_ours() || !self.open.is_empty() || !is_slow;
+        if let Some(rate) = turns.rate_per_second.filter(|_| self.is_fast) {
+            self.open.push(open(process, publishers, rate, turns.warm_up, turns.window).await?);
+        }
         Ok(())
     }
 }
@@ -200,14 +238,35 @@ pub(super) async fn turn(
     warm_up: Duration,
     window: Duration,
 ) -> anyhow::Result<Turn> {
+    let open = open(process, publishers, per_second, warm_up, window).await?;
+    let closed = closed(process, publishers, warm_up, window).await?;
+    Ok(Turn { open, closed })
+}
+
+async fn open(
+    process: &Process,
+    publishers: &Publishers,
+    per_second: f64,
+    warm_up: Duration,
+    window: Duration,
+) -> anyhow::Result<Sample> {
     let load = publishers.open_loop(per_second)?;
-    let open = sample(process, publishers, warm_up, window).await?;
+    let sample = sample(process, publishers, warm_up, window).await?;
     drop(load);
     publishers.drain().await?;
+    Ok(sample)
+}
+
+async fn closed(
+    process: &Process,
+    publishers: &Publishers,
+    warm_up: Duration,
+    window: Duration,
+) -> anyhow::Result<Sample> {
     publishers.closed_loop()?;
-    let closed = sample(process, publishers, warm_up, window).await?;
+    let sample = sample(process, publishers, warm_up, window).await?;
     publishers.drain().await?;
-    Ok(Turn { open, closed })
+    Ok(sample)
 }
 
 /// CPU time and acknowledgements between two moments under an even load.

@@ -24,7 +24,8 @@ use crate::process::Process;
 const OPENING: u32 = 256;
 /// Locks of a fleet need a file each, and the process some more.
 pub const LOCKS_MAX: u32 = 19_900;
-const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
+/// Not all brokers are quick at it.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const READY: &str = "connected in ";
 const MASTER_KEY_VARIABLE: &str = "LATCHLINE_MASTER_KEY";
@@ -166,7 +167,7 @@ fn word(choice: impl ValueEnum) -> anyhow::Result<String> {
 }
 
 /// The benchmark's own binary, which is this process or was built with it.
-fn binary() -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn binary() -> anyhow::Result<std::path::PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     // Tests are in a folder below the binaries.
     let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("bench"));

@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 use crate::bench::fleet::{Close, Fleet, Order};
 use crate::bench::lock::Session;
 use crate::bench::meter::memory_bytes;
-use crate::bench::plan::Plan;
 use crate::bench::target::{Kind, Surroundings, Target};
 use crate::process::Process;
 
@@ -38,13 +37,13 @@ pub struct Idle {
     pub bytes_per_connection: f64,
 }
 
-/// Measures one broker at each number of connections.
-pub async fn measure(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Vec<Idle>> {
+/// Measures one broker at each of these numbers of connections, which rise.
+pub async fn measure(kind: Kind, surroundings: &Surroundings, at: &[u32]) -> anyhow::Result<Vec<Idle>> {
     let target = Target::start(kind, surroundings).await?;
     let empty_bytes = calm_bytes(target.process()?).await?;
     let (mut fleets, mut measured) = (Vec::new(), Vec::new());
     let mut first = 0;
-    for &connections in &plan.idle_connections {
+    for &connections in at {
         let count = connections - first;
         let order =
             Order { server: target.address(), first, count, session: Session::Kept, close: Close::Rst };

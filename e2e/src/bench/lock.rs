@@ -27,7 +27,8 @@ pub const KEEP_ALIVE_S: u16 = 1200;
 const LOCKS_PER_ADDRESS: u32 = 4_000;
 
 const FIRST_ID: u64 = 10_083_618_796_833_171;
-const SUBSCRIBE_ID: u16 = 1;
+/// Packet id of a first SUBSCRIBE.
+pub(super) const SUBSCRIBE_ID: u16 = 1;
 /// The answer to CONNECT.
 pub(super) const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 /// The answer to SUBSCRIBE.
@@ -87,7 +88,8 @@ pub(super) fn ask_for_commands(number: u32) -> Bytes {
     subscribe(Protocol::V3, SUBSCRIBE_ID, &[(&filter, Qos::AtLeastOnce)])
 }
 
-async fn ask<const N: usize>(
+/// Sends a packet and expects this answer.
+pub(super) async fn ask<const N: usize>(
     stream: &mut TcpStream,
     question: &[u8],
     expected: [u8; N],

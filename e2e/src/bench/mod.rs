@@ -5,7 +5,9 @@
 //! locks connected. [`storm`]: what others feel while everybody comes or goes at once. [`latency`]:
 //! how long a PUBACK takes. [`report`] puts it together; [`plan`] says how much of each.
 //! [`scale`] measures the same of few locks and of a million, and [`plot`] draws it.
-//! [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by itself.
+//! [`peers`] measures other brokers and a bare echo beside ours, [`store`] a bare producer beside the
+//! bridge. [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by
+//! itself.
 //!
 //! The tools below them: [`target`] starts brokers, [`fleet`] connects locks from a process of its
 //! own, [`publishers`] loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
@@ -17,7 +19,9 @@ pub mod report;
 
 pub mod plan;
 
+pub mod peers;
 pub mod scale;
+pub mod store;
 
 pub mod history;
 pub mod notify;

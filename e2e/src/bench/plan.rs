@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::bench::cost::Turns;
+
 /// How much of everything.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
@@ -68,6 +70,16 @@ impl Plan {
             latency_locks: 20,
             latency_window: Duration::from_millis(300),
             warm_up: Duration::from_millis(50),
+        }
+    }
+    /// The turns in which the cost of a message is measured.
+    pub fn turns(&self) -> Turns {
+        Turns {
+            rounds: self.cost_rounds,
+            window: self.cost_window,
+            warm_up: self.warm_up,
+            publishers: self.publishers,
+            rate_per_second: Some(self.rate_per_second),
         }
     }
 }

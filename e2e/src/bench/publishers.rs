@@ -1,4 +1,5 @@
-//! A fixed number of locks that report with QoS 1, at a fixed rate or as fast as they may.
+//! A fixed number of locks that report with QoS 1, at a fixed rate, as fast as they may, or all at
+//! once.
 //!
 //! At a fixed rate, messages leave when they are due, whatever comes back (open loop), paced by a
 //! thread that does nothing else; a delay counts from when its message was due, so that a broker
@@ -33,7 +34,8 @@ pub const PAYLOAD_BYTES: usize = 300;
 pub const WINDOW: usize = 10;
 /// Delays from 1 µs to a minute, with three digits.
 const DELAY_US_MAX: u64 = 60_000_000;
-const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// Not all brokers are quick at it.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 const READ_BYTES: usize = 4096;
 
@@ -118,6 +120,17 @@ impl Publishers {
         self.locks.iter().try_for_each(|lock| (0..WINDOW).try_for_each(|_| lock.publish(now)))
     }
 
+    /// Each lock publishes `each` messages, numbered from 1 ([`number`]), and waits for nothing but
+    /// its socket: the highest rate there is.
+    pub fn burst(&self, each: u16) -> anyhow::Result<()> {
+        for n in 1..=each {
+            for lock in &self.locks {
+                lock.publish_this(Instant::now(), numbered(n))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the closed loop and waits for what is under way.
     pub async fn drain(&self) -> anyhow::Result<()> {
         self.tally.closed.store(false, Ordering::Relaxed);
@@ -192,11 +205,15 @@ async fn read(lock: Arc<Lock>, tally: Arc<Tally>) {
 impl Lock {
     /// Sends a message, or keeps it if the socket takes nothing now.
     fn publish(&self, due: Instant) -> anyhow::Result<()> {
+        self.publish_this(due, payload())
+    }
+
+    fn publish_this(&self, due: Instant, payload: Bytes) -> anyhow::Result<()> {
         let mut outbox = lock_of(&self.outbox);
         outbox.last_id = outbox.last_id.checked_add(1).unwrap_or(1);
         let id = outbox.last_id;
         outbox.flights.push_back((id, due));
-        outbox.unsent.extend_from_slice(&report(self.topic.clone(), id));
+        outbox.unsent.extend_from_slice(&publish(self.topic.clone(), id, payload));
         self.flush(&mut outbox)
     }
 
@@ -233,6 +250,8 @@ impl Lock {
             while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
                 self.acked(&packet, now, tally)?;
             }
+            // What the socket did not take before.
+            self.flush(&mut lock_of(&self.outbox))?;
         }
     }
 
@@ -258,18 +277,38 @@ impl Tally {
 
 /// PUBLISH of a report.
 pub(super) fn report(topic: String, id: u16) -> Bytes {
-    let (payload, qos) = (payload(), Qos::AtLeastOnce);
+    publish(topic, id, payload())
+}
+
+fn publish(topic: String, id: u16, payload: Bytes) -> Bytes {
+    let qos = Qos::AtLeastOnce;
     packet::publish(Protocol::V3, &Publish { topic, payload, qos, dup: false, retain: false, id })
 }
 
+const REPORT: &str = r#"{   "process_id": "7802441525528958",   "action": "unlock",   "battery": 83.4,   "lock_state": 1,   "version": 1.1,   "client_id": "10083618796833171","note":""#;
+const REPORT_END: &str = "\"}";
+const NOTE_BYTES: usize = PAYLOAD_BYTES - REPORT.len() - REPORT_END.len();
+
 /// A report as the contract has it, with as much beside it as makes it long enough.
-fn payload() -> Bytes {
-    static REPORT: LazyLock<Bytes> = LazyLock::new(|| {
-        let report = r#"{   "process_id": "7802441525528958",   "action": "unlock",   "battery": 83.4,   "lock_state": 1,   "version": 1.1,   "client_id": "10083618796833171","#;
-        let note = PAYLOAD_BYTES - report.len() - r#""note":""}"#.len();
-        format!(r#"{report}"note":"{:.<note$}"}}"#, "").into()
-    });
-    REPORT.clone()
+pub fn payload() -> Bytes {
+    static PLAIN: LazyLock<Bytes> = LazyLock::new(|| with_note(""));
+    PLAIN.clone()
+}
+
+/// The same with a number.
+fn numbered(n: u16) -> Bytes {
+    with_note(&n.to_string())
+}
+
+/// The number of a report.
+pub fn number(report: &[u8]) -> Option<u16> {
+    let note = report.strip_prefix(REPORT.as_bytes())?;
+    let digits = note.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&note[..digits]).ok()?.parse().ok()
+}
+
+fn with_note(note: &str) -> Bytes {
+    format!("{REPORT}{note:.<NOTE_BYTES$}{REPORT_END}").into()
 }
 
 fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -282,8 +321,14 @@ mod tests {
 
     #[test]
     fn a_report_is_json_of_the_right_length() {
-        let report: serde_json::Value = serde_json::from_slice(&payload()).unwrap();
-        assert_eq!(report["lock_state"], 1);
-        assert_eq!(payload().len(), PAYLOAD_BYTES);
+        for payload in [payload(), numbered(1), numbered(u16::MAX)] {
+            let parsed: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            assert_eq!(parsed["lock_state"], 1);
+            assert_eq!(payload.len(), PAYLOAD_BYTES);
+        }
+        assert_eq!(
+            [payload(), numbered(1), numbered(65_535)].map(|report| number(&report)),
+            [None, Some(1), Some(65_535)]
+        );
     }
 }

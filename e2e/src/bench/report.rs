@@ -101,7 +101,7 @@ pub async fn measure(
         match part {
             Part::Idle => {
                 for kind in [Kind::Bridge].into_iter().chain(mosquitto().map(|_| Kind::Mosquitto)) {
-                    report.idle.extend(idle::measure(kind, surroundings, plan).await?);
+                    report.idle.extend(idle::measure(kind, surroundings, &plan.idle_connections).await?);
                 }
             }
             Part::Cost => report.cost = cost::measure(surroundings, plan).await?,
@@ -113,10 +113,16 @@ pub async fn measure(
     Ok(report)
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, cores, kernel, load_before } = self;
+        write!(f, "{processor}, {cores} cores, Linux {kernel}, load {load_before} before")
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { processor, cores, kernel, load_before } = &self.machine;
-        writeln!(f, "{processor}, {cores} cores, Linux {kernel}, load {load_before} before; {}", self.kafka)?;
+        writeln!(f, "{}; {}", self.machine, self.kafka)?;
         self.write_idle(f)?;
         self.write_costs(f)?;
         self.write_storms(f)?;

@@ -1,25 +1,32 @@
-//! What is measured: our broker with its bridge, our broker without it, or mosquitto; each a process
-//! of its own that is told nothing of being measured.
+//! What is measured: our broker with its bridge, our broker without it, or what it is compared with;
+//! each a process of its own that is told nothing of being measured.
+//!
+//! rumqttd and the echo are built by `scripts/bench-peers.sh` from the package `e2e/peers`. What is not
+//! there is not measured, and whoever measures says so ([`Kind::absence`]).
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::time::{Instant, sleep};
 
 use crate::kafka::Kafka;
 use crate::process::{Process, free_port};
-use crate::random;
 use crate::stack::program::{Name, Program};
+use crate::stack::secrets::Secrets;
 use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const MOSQUITTO: &str = "mosquitto";
+const RUMQTTD: &str = "rumqttd";
+const ECHO: &str = "echo";
+/// Folder with the binaries of `e2e/peers`, if it is not beside our own.
+const PEERS_VARIABLE: &str = "LATCHLINE_PEERS";
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,6 +38,10 @@ pub enum Kind {
     Alone,
     /// mosquitto, open to everybody.
     Mosquitto,
+    /// rumqttd, open to everybody, with room for as many as we connect.
+    Rumqttd,
+    /// Answers on the same runtime, without a broker behind them.
+    Echo,
 }
 
 impl Kind {
@@ -40,7 +51,25 @@ impl Kind {
             Self::Bridge => "with bridge",
             Self::Alone => "without bridge",
             Self::Mosquitto => MOSQUITTO,
+            Self::Rumqttd => RUMQTTD,
+            Self::Echo => "bare echo",
         }
+    }
+
+    /// Whether it is a broker of ours.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Bridge | Self::Alone)
+    }
+
+    /// Why it cannot be measured here, if it cannot.
+    pub fn absence(self) -> Option<&'static str> {
+        let (is_there, why) = match self {
+            Self::Bridge | Self::Alone => (true, ""),
+            Self::Mosquitto => (mosquitto().is_some(), "not installed"),
+            Self::Rumqttd => (peer(RUMQTTD).is_some(), "not built, scripts/bench-peers.sh does"),
+            Self::Echo => (peer(ECHO).is_some(), "not built, scripts/bench-peers.sh does"),
+        };
+        (!is_there).then_some(why)
     }
 }
 
@@ -50,6 +79,10 @@ pub struct Surroundings {
     pub kafka: String,
     /// Master key of the fleet, in hexadecimal digits.
     pub master_hex: String,
+    /// Password of the operator, who may see what all locks report.
+    pub operator: String,
+    /// The broker's credentials file, which knows the operator.
+    credentials: NamedTempFile,
 }
 
 impl Surroundings {
@@ -58,7 +91,12 @@ impl Surroundings {
         for stream in [STATES, COMMANDS, REJECTED] {
             kafka.create_stream(stream, PARTITIONS).await?;
         }
-        Ok(Self { kafka: kafka.bootstrap(), master_hex: random::secret()? })
+        let secrets = Secrets::random()?;
+        let credentials = NamedTempFile::with_prefix("latchline-bench-")?;
+        secrets.write_credentials(credentials.path())?;
+        let Secrets { master_hex, operator, .. } = &secrets;
+        let (master_hex, operator) = (master_hex.clone(), operator.clone());
+        Ok(Self { kafka: kafka.bootstrap(), master_hex, operator, credentials })
     }
 }
 
@@ -71,7 +109,7 @@ pub struct Target {
 
 enum Running {
     Ours(Program),
-    Theirs { process: Process, _folder: TempDir },
+    Theirs { process: Process, _folder: Option<TempDir> },
 }
 
 impl Target {
@@ -80,6 +118,8 @@ impl Target {
         match kind {
             Kind::Bridge | Kind::Alone => Self::start_ours(kind, surroundings).await,
             Kind::Mosquitto => Self::start_mosquitto().await,
+            Kind::Rumqttd => Self::start_peer(kind, RUMQTTD).await,
+            Kind::Echo => Self::start_peer(kind, ECHO).await,
         }
     }
 
@@ -92,6 +132,7 @@ impl Target {
                 ("listen.ws", String::new()),
                 ("http.address", String::new()),
                 ("access.fleet_master_key", surroundings.master_hex.clone()),
+                ("access.credentials_file", surroundings.credentials.path().display().to_string()),
                 ("bridge.enabled", (kind == Kind::Bridge).to_string()),
                 ("bridge.kafka.servers", surroundings.kafka.clone()),
             ],
@@ -112,17 +153,35 @@ impl Target {
         );
         std::fs::write(&file, configuration)?;
         let Some(binary) = mosquitto() else { bail!("mosquitto is not installed") };
-        let mut process = Process::start(MOSQUITTO, Command::new(binary).arg("-c").arg(&file))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::start_theirs(Kind::Mosquitto, Command::new(binary).arg("-c").arg(&file), address, Some(folder))
+            .await
+    }
+
+    async fn start_peer(kind: Kind, name: &str) -> anyhow::Result<Self> {
+        let binary = peer(name).with_context(|| format!("{name} is not built"))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        Self::start_theirs(kind, Command::new(binary).arg(address.to_string()), address, None).await
+    }
+
+    /// Starts what does not say that it is up, and waits until it accepts connections.
+    async fn start_theirs(
+        kind: Kind,
+        command: &mut Command,
+        address: SocketAddr,
+        folder: Option<TempDir>,
+    ) -> anyhow::Result<Self> {
+        let name = kind.name();
+        let mut process = Process::start(name, command)?;
         let until = Instant::now() + START_DEADLINE;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = process.ended() {
-                bail!("mosquitto ended ({status}): {}", process.output().lines().join("\n"));
+                bail!("{name} ended ({status}): {}", process.output().lines().join("\n"));
             }
-            ensure!(Instant::now() < until, "mosquitto is not up after {START_DEADLINE:?}");
+            ensure!(Instant::now() < until, "{name} is not up after {START_DEADLINE:?}");
             sleep(LOOK_EVERY).await;
         }
-        Ok(Self { kind: Kind::Mosquitto, address, running: Running::Theirs { process, _folder: folder } })
+        Ok(Self { kind, address, running: Running::Theirs { process, _folder: folder } })
     }
 
     /// What it is.
@@ -168,4 +227,17 @@ pub fn mosquitto() -> Option<PathBuf> {
     // Where Debian puts it is not in everybody's path.
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.map(|folder| folder.join(MOSQUITTO)).find(|file| file.is_file())
+}
+
+/// Where a binary of `e2e/peers` is, if it is built.
+fn peer(name: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os(PEERS_VARIABLE) {
+        Some(folder) => vec![PathBuf::from(folder)],
+        None => {
+            let own = std::env::current_exe().ok()?;
+            // Beside the folder of the profile; tests are in one below it.
+            own.ancestors().skip(2).take(2).map(|target| target.join("peers/release")).collect()
+        }
+    };
+    folder.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
 }

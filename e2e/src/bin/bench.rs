@@ -10,8 +10,9 @@ use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
+use latchline_e2e::bench::store::{self, side};
 use latchline_e2e::bench::target::Surroundings;
-use latchline_e2e::bench::{history, notify, scale, watch};
+use latchline_e2e::bench::{history, notify, peers, scale, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
 
 /// Measures the broker: memory, CPU time, delays, storms
@@ -65,6 +66,26 @@ enum Action {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Measure other brokers and a bare echo beside ours
+    Peers {
+        /// Little of everything, to see that it works
+        #[arg(long)]
+        small: bool,
+        /// Write the JSON to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Measure a bare Kafka producer beside the bridge
+    Store {
+        /// Little of everything, to see that it works
+        #[arg(long)]
+        small: bool,
+        /// Write the JSON to this file
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// One turn of one side of it (the benchmark starts this itself)
+    StoreSide(side::Order),
     /// Measure the auditor: how fast it takes events in, and how fast it answers
     History {
         /// Little of everything, to see that it works
@@ -115,6 +136,15 @@ async fn main() -> anyhow::Result<()> {
             outcome = measure_notify(small, json) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
         },
+        Some(Action::Peers { small, json }) => tokio::select! {
+            outcome = measure_peers(small, json) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+        Some(Action::Store { small, json }) => tokio::select! {
+            outcome = measure_store(small, json) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+        Some(Action::StoreSide(order)) => side::run(&order).await,
         None => tokio::select! {
             outcome = run(arguments.run) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
@@ -159,6 +189,25 @@ async fn measure_scale(run: ScaleRun) -> anyhow::Result<()> {
         std::fs::write(&path, figures.svg()).with_context(|| format!("write {}", path.display()))?;
     }
     keep(&figures, run.json)
+}
+
+async fn measure_peers(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+    let plan = if small { peers::Plan::small() } else { peers::Plan::full() };
+    let kafka = Kafka::start(least_disturbing()?).await?;
+    let surroundings = Surroundings::new(&kafka).await?;
+    let begin = |part: &str| eprintln!("bench peers: {part}");
+    let peers = peers::measure(kafka.choice().name(), &surroundings, plan, begin).await?;
+    println!("{peers}");
+    keep(&peers, json)?;
+    peers.check()
+}
+
+async fn measure_store(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+    let plan = if small { store::Plan::small() } else { store::Plan::full() };
+    let kafka = Kafka::start(least_disturbing()?).await?;
+    let store = store::measure(&kafka, plan).await?;
+    println!("{store}");
+    keep(&store, json)
 }
 
 async fn measure_history(small: bool) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ mod fleet;
 mod notify;
 mod order;
 mod outage;
+mod peers;
 mod rebuild;
 mod reference_hooks;
 mod reference_records;

@@ -1,0 +1,216 @@
+//! One subscriber to `devices/+/state` at QoS 1, while many locks report as fast as their sockets take
+//! it: how much of what was acknowledged to the locks the subscriber gets.
+//!
+//! The subscriber is a thread with a blocking socket, which does nothing but read, note and
+//! acknowledge. It ends when it has everything, or when everything has been acknowledged to the
+//! publishers and it has heard nothing for a while.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use bytes::BytesMut;
+use latchline_shared::keys::MasterKey;
+use latchline_shared::message::{Protocol, Qos};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use crate::bench::figures::Spread;
+use crate::bench::lock::{CONNACK, KEEP_ALIVE_S, SUBACK, SUBSCRIBE_ID, ask};
+use crate::bench::peers::order::Order;
+use crate::bench::publishers::{Publishers, number};
+use crate::bench::target::{Kind, Surroundings, Target};
+use crate::client::packet::{self, Ack, Connect, Packet};
+use crate::stack::secrets::OPERATOR;
+
+const FILTER: &str = "devices/+/state";
+const READ_BYTES: usize = 64 * 1024;
+/// How long the subscriber listens before it looks whether it is done.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After everything was acknowledged: who has heard nothing for so long gets nothing more.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How much.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Turns; each starts every broker once.
+    pub rounds: u32,
+    /// Locks that publish.
+    pub locks: u32,
+    /// Messages of each.
+    pub each: u16,
+}
+
+/// What the subscriber of one broker got.
+#[derive(Debug, Clone, Serialize)]
+pub struct Received {
+    /// Which broker.
+    pub kind: Kind,
+    /// Messages acknowledged to their publishers, each turn.
+    pub acknowledged: u64,
+    /// Of these, different messages that the subscriber got.
+    pub received: Spread,
+    /// Most that were lost in a turn.
+    pub lost_max: u64,
+    /// Messages that it got again, in all turns.
+    pub duplicates: u64,
+    /// Messages that came behind a later one of their lock, in all turns.
+    pub disordered: u64,
+    /// Messages received per second, from the first that was sent to the last that came.
+    pub per_second: Spread,
+    /// Microseconds of the broker's CPU time for each that came.
+    pub cpu_us: Spread,
+}
+
+struct Turn {
+    received: u64,
+    duplicates: u64,
+    disordered: u64,
+    per_second: f64,
+    cpu_us: f64,
+}
+
+/// Measures these brokers, by turns.
+pub async fn measure(
+    kinds: &[Kind],
+    surroundings: &Surroundings,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Received>> {
+    let mut turns: Vec<Vec<Turn>> = kinds.iter().map(|_| Vec::new()).collect();
+    for round in 0..plan.rounds {
+        for number in 0..kinds.len() {
+            let number = if round % 2 == 0 { number } else { kinds.len() - 1 - number };
+            let turn = turn(kinds[number], surroundings, plan).await;
+            turns[number].push(turn.with_context(|| format!("a subscriber of {}", kinds[number].name()))?);
+        }
+    }
+    kinds.iter().zip(&turns).map(|(&kind, turns)| sum_up(kind, turns, plan).context("no turns")).collect()
+}
+
+fn sum_up(kind: Kind, turns: &[Turn], plan: &Plan) -> Option<Received> {
+    let acknowledged = plan.messages();
+    let spread = |value: fn(&Turn) -> f64| Spread::of(turns.iter().map(value));
+    Some(Received {
+        kind,
+        acknowledged,
+        received: spread(|turn| turn.received as f64)?,
+        lost_max: turns.iter().map(|turn| acknowledged.saturating_sub(turn.received)).max()?,
+        duplicates: turns.iter().map(|turn| turn.duplicates).sum(),
+        disordered: turns.iter().map(|turn| turn.disordered).sum(),
+        per_second: spread(|turn| turn.per_second)?,
+        cpu_us: spread(|turn| turn.cpu_us)?,
+    })
+}
+
+impl Plan {
+    fn messages(&self) -> u64 {
+        u64::from(self.locks) * u64::from(self.each)
+    }
+}
+
+async fn turn(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Turn> {
+    let target = Target::start(kind, surroundings).await?;
+    let server = target.address();
+    let subscriber = Subscriber::connect(server, &surroundings.operator, plan.messages()).await?;
+    let master = MasterKey::from_hex(&surroundings.master_hex)?;
+    let publishers = Publishers::connect(server, &master, 0, plan.locks).await?;
+    let (begun_at, cpu_before) = (Instant::now(), target.process()?.cpu_time()?);
+    publishers.burst(plan.each)?;
+    publishers.drain().await?;
+    ensure!(publishers.acked() == plan.messages(), "{} acknowledged", publishers.acked());
+    let (order, last_at) = subscriber.finish().await?;
+    let cpu = target.process()?.cpu_time()?.saturating_sub(cpu_before);
+    drop(publishers);
+    target.finish()?;
+    let received = order.received as f64;
+    Ok(Turn {
+        received: order.received,
+        duplicates: order.duplicates,
+        disordered: order.disordered,
+        per_second: received / last_at.saturating_duration_since(begun_at).as_secs_f64(),
+        cpu_us: cpu.as_secs_f64() * 1e6 / received,
+    })
+}
+
+/// A subscriber that is listening.
+struct Subscriber {
+    /// Whether everything has been acknowledged to its publishers.
+    is_all_sent: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<(Order, Instant)>>,
+}
+
+impl Subscriber {
+    async fn connect(server: SocketAddr, password: &str, messages: u64) -> anyhow::Result<Self> {
+        let mut stream = tokio::net::TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        let hello = Connect {
+            protocol: Protocol::V3,
+            client_id: OPERATOR,
+            login: Some((OPERATOR, password)),
+            clean: true,
+            session_expiry_s: 0,
+            keep_alive_s: KEEP_ALIVE_S,
+        };
+        ask(&mut stream, &packet::connect(&hello), CONNACK).await.context("connect")?;
+        let subscribe = packet::subscribe(Protocol::V3, SUBSCRIBE_ID, &[(FILTER, Qos::AtLeastOnce)]);
+        ask(&mut stream, &subscribe, SUBACK).await.context("subscribe")?;
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(LOOK_EVERY))?;
+        let is_all_sent = Arc::<AtomicBool>::default();
+        let looks_at = Arc::clone(&is_all_sent);
+        let thread = thread::Builder::new()
+            .name("subscriber".to_owned())
+            .spawn(move || listen(stream, messages, &looks_at))?;
+        Ok(Self { is_all_sent, thread })
+    }
+
+    /// Waits for the rest; what has come, and when the last of it did.
+    async fn finish(self) -> anyhow::Result<(Order, Instant)> {
+        self.is_all_sent.store(true, Ordering::Relaxed);
+        while !self.thread.is_finished() {
+            sleep(LOOK_EVERY).await;
+        }
+        self.thread.join().map_err(|_| anyhow!("the subscriber panicked"))?
+    }
+}
+
+fn listen(
+    mut stream: TcpStream,
+    messages: u64,
+    is_all_sent: &AtomicBool,
+) -> anyhow::Result<(Order, Instant)> {
+    let (mut order, mut last_at) = (Order::default(), Instant::now());
+    // Begins anew with what comes, and until everything is acknowledged.
+    let mut quiet_since = last_at;
+    let (mut buffer, mut chunk, mut answers) = (BytesMut::new(), vec![0; READ_BYTES], Vec::new());
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => bail!("the broker has closed the connection"),
+            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if !is_all_sent.load(Ordering::Relaxed) {
+                    quiet_since = Instant::now();
+                } else if order.received >= messages || quiet_since.elapsed() >= SILENCE {
+                    return Ok((order, last_at));
+                }
+                continue;
+            }
+            Err(error) => return Err(error).context("read"),
+        }
+        last_at = Instant::now();
+        quiet_since = last_at;
+        while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
+            let Packet::Publish(publish) = packet else { bail!("{packet:?} to a subscriber") };
+            let number = number(&publish.payload).context("a report without a number")?;
+            order.take(&publish.topic, number);
+            answers.extend_from_slice(&packet::ack(Ack::PubAck, publish.id));
+        }
+        stream.write_all(&answers).context("PUBACK")?;
+        answers.clear();
+    }
+}
