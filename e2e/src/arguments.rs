@@ -38,7 +38,7 @@ impl Server {
 #[derive(Clone, Args)]
 pub struct Key {
     /// Master key of the fleet, 64 hexadecimal digits; better in a file or in the environment
-    #[arg(long, env = "LATCHLINE_MASTER_KEY", hide_env_values = true)]
+    #[arg(long, alias = "key", env = "LATCHLINE_MASTER_KEY", hide_env_values = true)]
     master_key: Option<String>,
     /// File with the master key
     #[arg(long, env = "LATCHLINE_MASTER_KEY_FILE", conflicts_with = "master_key")]
@@ -46,6 +46,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether there is one.
+    pub fn is_given(&self) -> bool {
+        self.master_key.is_some() || self.master_key_file.is_some()
+    }
+
     /// The key, from whichever place it was given in.
     pub fn read(&self) -> anyhow::Result<MasterKey> {
         let text = match (&self.master_key, &self.master_key_file) {

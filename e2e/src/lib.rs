@@ -6,8 +6,8 @@
 //! records without them. [`sink`]: what shows mails and SMS. [`stack`]: all of
 //! it, started and stopped; [`site`]: all of it, wherever it runs; [`checker`]: whether it keeps what it
 //! promises while parts of it die, and [`chaos`]: which at random; [`demo`]: all of it, told;
-//! [`mod@bench`]: measured. [`containers`]: what those need before a start. [`process`]: everything that
-//! runs outside this process.
+//! [`load`]: any broker, loaded; [`mod@bench`]: all of it, measured. [`containers`]: what those need
+//! before a start. [`process`]: everything that runs outside this process.
 
 pub mod kafka;
 pub mod process;
@@ -28,6 +28,8 @@ pub mod site;
 pub mod stack;
 
 pub mod bench;
+pub mod load;
+
 pub mod containers;
 pub mod demo;
 pub mod journey;

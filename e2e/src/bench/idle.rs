@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bench::fleet::{Close, Fleet, Order};
 use crate::bench::lock::Session;
-use crate::bench::meter::memory_bytes;
+use crate::bench::meter::memory_bytes_of;
 use crate::bench::target::{Kind, Surroundings, Target};
 use crate::process::Process;
 
@@ -59,17 +59,22 @@ pub async fn measure(kind: Kind, surroundings: &Surroundings, at: &[u32]) -> any
 
 /// The memory of a process once it does not change any more.
 pub(super) async fn calm_bytes(process: &Process) -> anyhow::Result<u64> {
+    calm_bytes_of(process.id()).await
+}
+
+/// As [`calm_bytes`], of whatever process has this id.
+pub async fn calm_bytes_of(id: u32) -> anyhow::Result<u64> {
     let until = Instant::now() + CALM_DEADLINE;
-    let (mut reference, mut looks) = (memory_bytes(process)?, 0);
+    let (mut reference, mut looks) = (memory_bytes_of(id)?, 0);
     while looks < CALM_LOOKS {
         ensure!(Instant::now() < until, "the memory of an idle broker does not come to rest");
         sleep(LOOK_EVERY).await;
-        let bytes = memory_bytes(process)?;
+        let bytes = memory_bytes_of(id)?;
         if bytes.abs_diff(reference) <= CALM_BYTES {
             looks += 1;
         } else {
             (reference, looks) = (bytes, 0);
         }
     }
-    memory_bytes(process)
+    memory_bytes_of(id)
 }

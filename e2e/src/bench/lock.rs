@@ -103,7 +103,7 @@ pub(super) async fn ask<const N: usize>(
 
 /// Address that a lock connects from. Processes that connect locks of the same numbers differ in
 /// theirs.
-fn source(number: u32) -> IpAddr {
+pub fn source(number: u32) -> IpAddr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let last = 1 + (number / LOCKS_PER_ADDRESS) % 200;
     IpAddr::V4(Ipv4Addr::new(127, high, low, last as u8))

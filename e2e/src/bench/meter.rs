@@ -7,7 +7,12 @@ use crate::process::Process;
 /// Resident memory in bytes; exact, unlike the quicker figures in `status` and `statm`, which many
 /// threads may leave a MiB behind.
 pub fn memory_bytes(process: &Process) -> anyhow::Result<u64> {
-    let path = format!("/proc/{}/smaps_rollup", process.id());
+    memory_bytes_of(process.id())
+}
+
+/// As [`memory_bytes`], of whatever process has this id.
+pub fn memory_bytes_of(id: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{id}/smaps_rollup");
     let maps = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     resident_bytes(&maps).with_context(|| format!("no Rss in {path}"))
 }

@@ -117,15 +117,32 @@ pub fn connect(connect: &Connect<'_>) -> Bytes {
 
 /// Encodes PUBLISH.
 pub fn publish(protocol: Protocol, publish: &Publish) -> Bytes {
-    let mut body = BytesMut::with_capacity(publish.topic.len() + publish.payload.len() + 5);
-    put_text(&mut body, &publish.topic);
-    if publish.qos > Qos::AtMostOnce {
-        body.put_u16(publish.id);
+    let mut buffer = BytesMut::with_capacity(publish.topic.len() + publish.payload.len() + 10);
+    let Publish { topic, payload, qos, dup, retain, id } = publish;
+    let flags = u8::from(*dup) << 3 | u8::from(*retain);
+    put_publish(&mut buffer, protocol, (topic, payload), *qos, flags, *id);
+    buffer.freeze()
+}
+
+/// Adds a PUBLISH of a topic and a payload, whose `flags` are DUP and RETAIN, to `buffer`.
+pub fn put_publish(
+    buffer: &mut BytesMut,
+    protocol: Protocol,
+    (topic, payload): (&str, &[u8]),
+    qos: Qos,
+    flags: u8,
+    id: u16,
+) {
+    let id_bytes = if qos > Qos::AtMostOnce { 2 } else { 0 };
+    let properties_bytes = if protocol == Protocol::V5 { 1 } else { 0 };
+    buffer.put_u8(0x30 | flags | qos.level() << 1);
+    put_length(buffer, 2 + topic.len() + id_bytes + properties_bytes + payload.len());
+    put_text(buffer, topic);
+    if id_bytes > 0 {
+        buffer.put_u16(id);
     }
-    put_no_properties(&mut body, protocol);
-    body.put_slice(&publish.payload);
-    let flags = u8::from(publish.dup) << 3 | publish.qos.level() << 1 | u8::from(publish.retain);
-    packet(0x30 | flags, &body)
+    put_no_properties(buffer, protocol);
+    buffer.put_slice(payload);
 }
 
 /// Encodes SUBSCRIBE.

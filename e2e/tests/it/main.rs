@@ -7,6 +7,7 @@ mod compose;
 mod dashboard;
 mod imports;
 mod kafka;
+mod load;
 mod scale;
 mod sender;
 mod support;

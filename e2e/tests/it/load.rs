@@ -1,0 +1,351 @@
+//! The load generator: every mode against our broker and mosquitto, and what it says of brokers
+//! that do wrong. Nothing here depends on how fast the machine is.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use latchline_e2e::bench::target::mosquitto;
+use latchline_e2e::client::Client;
+use latchline_e2e::client::packet::Connect;
+use latchline_e2e::load::modes::Mode;
+use latchline_e2e::load::report::Report;
+use latchline_e2e::load::stage::make_room;
+use latchline_e2e::load::tally::{Cause, Kind};
+use latchline_e2e::process::{Process, free_port};
+use latchline_e2e::stack::program::{Name, Program};
+use latchline_e2e::stack::secrets::{OPERATOR, Secrets};
+use latchline_shared::kit::testing::eventually;
+use latchline_shared::message::{Protocol, Qos};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use crate::support::DEADLINE;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+async fn load(words: &str, further: &[&str]) -> anyhow::Result<Report> {
+    let words = ["load"].into_iter().chain(words.split(' ')).chain(further.iter().copied());
+    Arguments::try_parse_from(words).unwrap().mode.run().await
+}
+
+/// What was due, acknowledged and received of a kind.
+fn counts(report: &Report, kind: Kind) -> (u64, u64, u64) {
+    let messages = report.messages.iter().find(|messages| messages.kind == kind);
+    messages.map_or((0, 0, 0), |messages| (messages.due, messages.acked, messages.received))
+}
+
+fn faults(report: &Report, cause: Cause) -> u64 {
+    report.faults.iter().find(|fault| fault.cause == cause).map_or(0, |fault| fault.count)
+}
+
+/// All modes, few of everything; the checks hold for every broker.
+async fn run_all_modes(target: SocketAddr, pid: u32, further: &[&str]) {
+    let (target, pid) = (target.to_string(), pid.to_string());
+    let common = ["-n", "20", "--target", &target, "--pid", &pid, "--seconds", "0.5", "--warm-up", "0.1"];
+    let further = [&common[..], further].concat();
+    for words in [
+        "connect",
+        "connect --connect-rate 500",
+        "idle",
+        "publish --qos 0 --rate 200 --subscribers 1",
+        "publish --qos 0 --rate max --payload 20",
+        "publish --qos 1 --rate 200 --subscribers 2 --publishers 3",
+        "publish --qos 1 --rate max --protocol 5",
+        "publish --qos 2 --rate 200 --subscribers 1 --protocol 5",
+        "publish --qos 2 --rate max --window 3",
+        "commands --qos 1 --rate 100 --operators 3",
+        "commands --qos 2 --rate max --protocol 5",
+        "fleet --every 0.2 --jitter 0.1 --unlocks 50 --subscribers 1 --operators 2",
+        "reconnect --rounds 2 --kept",
+        "reconnect --close fin --protocol 5",
+    ] {
+        let report = load(words, &further).await.unwrap_or_else(|error| panic!("{words}: {error:#}"));
+        assert!(report.is_clean(), "{words}: {report}");
+        let connected = if words.contains("rounds 2") { 40 } else { 20 };
+        assert_eq!(report.connect.count, connected, "{words}: {report}");
+        for phase in &report.phases {
+            let [process] = &phase.processes[..] else { panic!("{words}: {report}") };
+            assert!(process.memory_bytes > 1 << 20 && phase.seconds > 0.0, "{words}: {report}");
+        }
+        check_messages(words, &report);
+    }
+}
+
+fn check_messages(words: &str, report: &Report) {
+    let (report_due, report_acked, report_received) = counts(report, Kind::Report);
+    let (command_due, command_acked, command_received) = counts(report, Kind::Command);
+    let (answer_due, answer_acked, answer_received) = counts(report, Kind::Answer);
+    let mode = words.split(' ').next().unwrap();
+    assert_eq!(report_due > 0, ["publish", "fleet"].contains(&mode), "{words}: {report}");
+    assert_eq!(command_due > 0, ["commands", "fleet"].contains(&mode), "{words}: {report}");
+    assert_eq!(answer_due > 0, mode == "fleet", "{words}: {report}");
+    let subscribers = words.split("--subscribers ").nth(1).map_or(0, |rest| rest[..1].parse().unwrap());
+    assert_eq!((report_acked, report_received), (report_due, subscribers * report_due), "{words}: {report}");
+    assert_eq!((command_acked, command_received), (command_due, command_due), "{words}: {report}");
+    assert_eq!((answer_due, answer_acked), (command_due * u64::from(mode == "fleet"), answer_due));
+    assert_eq!(answer_received, answer_due, "{words}: {report}");
+    if words.contains("--rate 200") {
+        // 200 a second for 0.6 s, from the first to the last.
+        assert!((119..=121).contains(&report_due), "{words}: {report}");
+    }
+    for messages in &report.messages {
+        let qos_0 = words.contains("--qos 0");
+        assert_eq!(messages.acked_after.count > 0, !qos_0, "{words}: {report}");
+        assert!(messages.acked_after.p50_ms <= messages.acked_after.max_ms, "{words}: {report}");
+    }
+}
+
+/// Our broker without a bridge, by TCP and TLS, with its guard.
+struct Broker {
+    program: Program,
+    secrets: Secrets,
+    folder: TempDir,
+}
+
+impl Broker {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::random().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(path("certificate.pem"), cert.pem()).unwrap();
+        std::fs::write(path("key.pem"), signing_key.serialize_pem()).unwrap();
+        secrets.write_credentials(path("credentials").as_ref()).unwrap();
+        let any_port = || "127.0.0.1:0".to_owned();
+        let settings = [
+            ("listen.tcp", any_port()),
+            ("listen.tls", any_port()),
+            ("listen.ws", String::new()),
+            ("listen.certificate_file", path("certificate.pem")),
+            ("listen.key_file", path("key.pem")),
+            ("http.address", String::new()),
+            ("access.fleet_master_key", secrets.master_hex.clone()),
+            ("access.credentials_file", path("credentials")),
+            ("guard.mode", "enforce".to_owned()),
+            ("bridge.enabled", "false".to_owned()),
+        ];
+        let mut program = Program::new(Name::Broker, settings);
+        program.start(&["tcp", "tls"]).await.unwrap();
+        // The guard refuses what was signed before it started, by the second.
+        sleep(Duration::from_secs(1)).await;
+        Self { program, secrets, folder }
+    }
+
+    async fn run_all_modes(&self, listener: &str, further: &[&str]) {
+        let secrets = &self.secrets;
+        let login = ["--master-key", &secrets.master_hex, "--operator", OPERATOR];
+        let password = ["--operator-password", &secrets.operator];
+        let pid = self.program.process().unwrap().id();
+        let further = [&login[..], &password, further].concat();
+        run_all_modes(self.program.address(listener), pid, &further).await;
+    }
+}
+
+#[tokio::test]
+async fn every_mode_loads_our_broker() {
+    let mut broker = Broker::start().await;
+    broker.run_all_modes("tcp", &[]).await;
+    broker.program.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_mode_loads_our_broker_through_tls() {
+    let mut broker = Broker::start().await;
+    let ca = broker.folder.path().join("certificate.pem").display().to_string();
+    broker.run_all_modes("tls", &["--tls", "--ca", &ca, "--tls-name", "localhost"]).await;
+    // Not by any other name.
+    let target = broker.program.address("tls").to_string();
+    let further = ["--target", &target, "--tls", "--ca", &ca, "--tls-name", "elsewhere"];
+    let error = load("connect -n 2", &further).await.unwrap_err();
+    assert!(format!("{error:#}").contains("TLS"), "{error:#}");
+    broker.program.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_mode_loads_mosquitto() {
+    let Some(binary) = mosquitto() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (file, port) = (folder.path().join("mosquitto.conf"), free_port().unwrap());
+    // Its bound of 1,000 messages that wait for a receiver is for others to measure.
+    let configuration =
+        format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n");
+    std::fs::write(&file, configuration).unwrap();
+    let process = Process::start("mosquitto", Command::new(binary).arg("-c").arg(&file)).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    eventually(DEADLINE, "mosquitto is up", async || TcpStream::connect(address).await.is_ok()).await;
+    run_all_modes(address, process.id(), &[]).await;
+    // As the program: a table, JSON, and an exit code that says whether all went well.
+    let json = folder.path().join("load.json").display().to_string();
+    let run = |target: String| {
+        let mut load = Command::new(env!("CARGO_BIN_EXE_load"));
+        load.args(["publish", "-n", "2", "--seconds", "0.2", "--json", &json, "--target", &target]);
+        load.output().unwrap()
+    };
+    let output = run(address.to_string());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    assert!(table.contains("report acknowledged") && table.contains("nothing lost"), "{table}");
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&written["mode"], &written["faults"]), (&"publish".into(), &serde_json::json!([])));
+    drop(process);
+    assert_eq!(run(address.to_string()).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_stall_delays_all_that_was_due_meanwhile() {
+    const STALL: Duration = Duration::from_secs(1);
+    let mut broker = Broker::start().await;
+    let process = broker.program.process().unwrap();
+    let operator = Connect {
+        protocol: Protocol::V3,
+        client_id: OPERATOR,
+        login: Some((OPERATOR, &broker.secrets.operator)),
+        clean: true,
+        session_expiry_s: 0,
+        keep_alive_s: 60,
+    };
+    let (mut operator, _) = Client::connect(broker.program.address("tcp"), &operator).await.unwrap();
+    operator.subscribe("devices/+/state", Qos::AtMostOnce).await.unwrap();
+    let stall = async {
+        operator.receive().await.unwrap();
+        process.pause().await.unwrap();
+        sleep(STALL).await;
+        process.resume().unwrap();
+    };
+    let target = broker.program.address("tcp").to_string();
+    let further = ["--target", &target, "--master-key", &broker.secrets.master_hex];
+    let words = "publish -n 4 --rate 200 --seconds 3 --warm-up 0.5";
+    let (report, ()) = tokio::join!(load(words, &further), stall);
+    let report = report.unwrap();
+    assert!(report.is_clean() && (699..=701).contains(&counts(&report, Kind::Report).0), "{report}");
+    // Part of the stall is before the window, but more than one message in twenty waited for half of it.
+    let delays = report.messages[0].acked_after;
+    assert!(delays.max_ms >= 400.0 && delays.p95_ms >= 100.0, "{report}");
+    broker.program.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_refused_hears_why() {
+    let mut broker = Broker::start().await;
+    let target = broker.program.address("tcp").to_string();
+    let error = load("connect -n 3", &["--target", &target]).await.unwrap_err();
+    assert!(format!("{error:#}").contains("CONNACK 0x0"), "{error:#}");
+    // Subscribers are locks here, which may not listen to others.
+    let further = ["--target", &target, "--master-key", &broker.secrets.master_hex];
+    let error = load("publish -n 3 --subscribers 1", &further).await.unwrap_err();
+    assert!(format!("{error:#}").contains("instead of a grant"), "{error:#}");
+    broker.program.stop().await.unwrap();
+
+    let error = make_room(1 << 40).unwrap_err().to_string();
+    assert!(error.contains("open files") && error.contains("RLIMIT_NOFILE"), "{error}");
+}
+
+/// What a broker does wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wrong {
+    ForgetsEveryThirdAck,
+    SwapsAcks,
+    RefusesMessages,
+    HangsUpAfterFive,
+    DeliversNothing,
+    SaysNonsense,
+}
+
+#[tokio::test]
+async fn what_a_broker_does_wrong_is_counted_by_cause() {
+    for (wrong, expected) in [
+        (Wrong::ForgetsEveryThirdAck, &[Cause::Unacknowledged][..]),
+        (Wrong::SwapsAcks, &[Cause::OutOfOrder]),
+        (Wrong::RefusesMessages, &[Cause::MessageRefused]),
+        (Wrong::HangsUpAfterFive, &[Cause::Disconnected, Cause::NotSent]),
+        (Wrong::DeliversNothing, &[Cause::Lost]),
+        (Wrong::SaysNonsense, &[Cause::Protocol]),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        let serve = async {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                connections.spawn(serve(listener.accept().await.unwrap().0, wrong));
+            }
+        };
+        let words = "publish --protocol 5 -n 1 --rate 100 --seconds 0.5 --drain 0.5 --subscribers";
+        let subscribers = if wrong == Wrong::DeliversNothing { "1" } else { "0" };
+        let further = [subscribers, "--target", &target];
+        let report = tokio::select! {
+            report = load(words, &further) => report.unwrap(),
+            () = serve => panic!("it serves forever"),
+        };
+        assert!(!report.is_clean());
+        for &cause in expected {
+            assert!(faults(&report, cause) > 0, "{wrong:?}: {report}");
+        }
+        let due = counts(&report, Kind::Report).0;
+        match wrong {
+            Wrong::ForgetsEveryThirdAck => assert_eq!(faults(&report, Cause::Unacknowledged), due / 3),
+            Wrong::RefusesMessages => assert_eq!(faults(&report, Cause::MessageRefused), due),
+            Wrong::DeliversNothing => assert_eq!(faults(&report, Cause::Lost), due),
+            _ => {}
+        }
+    }
+}
+
+/// A broker that welcomes everybody and then does wrong.
+async fn serve(mut stream: TcpStream, wrong: Wrong) {
+    let (mut count, mut kept) = (0, Vec::new());
+    while let Some((kind, body)) = frame(&mut stream).await {
+        let answer = match kind {
+            1 => vec![0x20, 3, 0, 0, 0],
+            8 => vec![0x90, 4, body[0], body[1], 0, 1],
+            3 => {
+                count += 1;
+                let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                let ack = vec![0x40, 2, body[at], body[at + 1]];
+                match wrong {
+                    Wrong::ForgetsEveryThirdAck if count % 3 == 0 => Vec::new(),
+                    Wrong::SwapsAcks if kept.is_empty() => {
+                        kept = ack;
+                        Vec::new()
+                    }
+                    Wrong::SwapsAcks => [ack, std::mem::take(&mut kept)].concat(),
+                    Wrong::RefusesMessages => vec![0x40, 3, ack[2], ack[3], 0x97],
+                    Wrong::HangsUpAfterFive if count == 5 => return,
+                    Wrong::SaysNonsense => vec![0xf0, 0],
+                    _ => ack,
+                }
+            }
+            12 => vec![0xd0, 0],
+            _ => return,
+        };
+        if stream.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Type and body of the next packet.
+async fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let first = stream.read_u8().await.ok()?;
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = stream.read_u8().await.ok()?;
+        length |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((first >> 4, body))
+}
