@@ -2,6 +2,7 @@
 //! or time; lines with a mark at each measurement, and bounds dashed.
 //!
 //! Written by hand: text, lines and circles need no library, and a viewer's own fonts are enough.
+//! Writing to a string cannot fail, so what it answers is not looked at.
 
 use std::fmt::Write;
 
@@ -19,6 +20,11 @@ const TICKS: f64 = 5.0;
 const LEGEND_COLUMNS: usize = 2;
 /// Can be told apart, also by those who see few colours, and on light and dark ground.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+
+const GRID: &str = "stroke=\"#dddddd\"";
+const BOUND: &str = "stroke=\"#b00000\" stroke-dasharray=\"6 4\"";
+const MIDDLE: &str = "text-anchor=\"middle\"";
+const END: &str = "text-anchor=\"end\"";
 
 /// Panels over the same x axis.
 #[derive(Debug, Clone)]
@@ -84,23 +90,22 @@ impl Plot {
         svg
     }
 
-    // Writing to a string does not fail.
     fn draw(&self, panel: &Panel, x: &Scale, svg: &mut String) {
         let values = panel.points().map(|(_, y)| y).chain(panel.bound);
         let y = Scale::new(panel.y, values, HEIGHT - BOTTOM..TOP);
-        text(svg, LEFT, 20.0, "start\" font-size=\"13", &panel.title);
+        text(svg, (LEFT, 20.0), "font-size=\"13\"", &panel.title);
         for tick in x.ticks() {
-            line(svg, (x.at(tick), TOP), (x.at(tick), HEIGHT - BOTTOM), "#dddddd");
-            text(svg, x.at(tick), HEIGHT - BOTTOM + 15.0, "middle", &label(tick));
+            line(svg, (x.at(tick), TOP), (x.at(tick), HEIGHT - BOTTOM), GRID);
+            text(svg, (x.at(tick), HEIGHT - BOTTOM + 15.0), MIDDLE, &label(tick));
         }
         for tick in y.ticks() {
-            line(svg, (LEFT, y.at(tick)), (WIDTH - RIGHT, y.at(tick)), "#dddddd");
-            text(svg, LEFT - 6.0, y.at(tick) + 4.0, "end", &label(tick));
+            line(svg, (LEFT, y.at(tick)), (WIDTH - RIGHT, y.at(tick)), GRID);
+            text(svg, (LEFT - 6.0, y.at(tick) + 4.0), END, &label(tick));
         }
-        text(svg, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - BOTTOM + 31.0, "middle", &self.x_name);
+        text(svg, ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - BOTTOM + 31.0), MIDDLE, &self.x_name);
         if let Some(bound) = panel.bound {
-            line(svg, (LEFT, y.at(bound)), (WIDTH - RIGHT, y.at(bound)), "#b00000\" stroke-dasharray=\"6 4");
-            text(svg, WIDTH - RIGHT, y.at(bound) - 4.0, "end\" fill=\"#b00000", "bound");
+            line(svg, (LEFT, y.at(bound)), (WIDTH - RIGHT, y.at(bound)), BOUND);
+            text(svg, (WIDTH - RIGHT, y.at(bound) - 4.0), END, "bound");
         }
         let drawn = panel.series.iter().filter(|series| !series.points.is_empty());
         for (number, (series, colour)) in drawn.zip(COLOURS.iter().cycle()).enumerate() {
@@ -108,8 +113,9 @@ impl Plot {
             let column = (WIDTH - LEFT - RIGHT) / LEGEND_COLUMNS as f64;
             let left = LEFT + column * (number % LEGEND_COLUMNS) as f64;
             let top = HEIGHT - BOTTOM + 50.0 + 15.0 * (number / LEGEND_COLUMNS) as f64;
-            line(svg, (left, top - 4.0), (left + 16.0, top - 4.0), colour);
-            text(svg, left + 22.0, top, "start", &series.name);
+            let stroke = format!("stroke=\"{colour}\" stroke-width=\"1.5\"");
+            line(svg, (left, top - 4.0), (left + 16.0, top - 4.0), &stroke);
+            text(svg, (left + 22.0, top), "", &series.name);
         }
     }
 }
@@ -134,17 +140,13 @@ fn draw_series(series: &Series, x: &Scale, y: &Scale, colour: &str, svg: &mut St
     }
 }
 
-fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), stroke: &str) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{stroke}\"/>",
-        from.0, from.1, to.0, to.1
-    );
+fn line(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), stroke: &str) {
+    let _ = writeln!(svg, "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" {stroke}/>");
 }
 
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, content: &str) {
+fn text(svg: &mut String, (x, y): (f64, f64), attributes: &str, content: &str) {
     let content = content.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>");
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{content}</text>");
 }
 
 /// From values to places.

@@ -268,3 +268,76 @@ impl Drop for Line {
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const HELLO: &[u8] = b"hello";
+
+    fn crowd() -> (Arc<Crowd>, Line) {
+        let crowd = Arc::new(Crowd::new(0, 2).unwrap());
+        let line = crowd.arrive(1, Bytes::from_static(HELLO));
+        (crowd, line)
+    }
+
+    async fn connected() -> (Arc<Crowd>, Line) {
+        let (crowd, mut line) = crowd();
+        let mut hello = [0; HELLO.len()];
+        line.read_exact(&mut hello).await.unwrap();
+        assert_eq!(hello, HELLO);
+        line.write_all(&CONNACK).await.unwrap();
+        let mut subscribe = vec![0; ask_for_commands(1).len()];
+        line.read_exact(&mut subscribe).await.unwrap();
+        assert_eq!(subscribe, ask_for_commands(1));
+        line.write_all(&SUBACK).await.unwrap();
+        (crowd, line)
+    }
+
+    #[tokio::test]
+    async fn a_client_sends_what_it_should_and_then_its_stream_ends() {
+        let (crowd, mut line) = connected().await;
+        crowd.publish(1, 7, b"a message", Instant::now()).unwrap();
+        crowd.publish(1, 8, b" and one more", Instant::now()).unwrap();
+        crowd.leave(1);
+        let mut read = Vec::new();
+        // In two parts, if there is no room for all of it.
+        line.read_buf(&mut (&mut read).limit(4)).await.unwrap();
+        line.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"a message and one more");
+        assert_eq!(crowd.left(), 0);
+        drop(line);
+        assert_eq!(crowd.left(), 1);
+        crowd.check().unwrap();
+    }
+
+    #[tokio::test]
+    async fn each_message_is_acknowledged_once() {
+        let (crowd, mut line) = connected().await;
+        crowd.publish(1, 7, b"a", Instant::now()).unwrap();
+        crowd.publish(1, 0x0102, b"b", Instant::now()).unwrap();
+        line.write_all(&[0x40, 2, 1, 2, 0x40, 2, 0, 7]).await.unwrap();
+        assert_eq!((crowd.acked(), crowd.take_delays().len()), (2, 2));
+        crowd.check().unwrap();
+        line.write_all(&[0x40, 2, 0, 7]).await.unwrap_err();
+        assert!(crowd.check().unwrap_err().to_string().contains("PUBACK 7"));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_fails() {
+        for answer in [&[0x20, 2, 0, 5][..], &SUBACK, &CONNACK[..3], &[0x20]] {
+            let (crowd, mut line) = crowd();
+            line.write_all(answer).await.unwrap_err();
+            assert!(crowd.check().unwrap_err().to_string().contains("the broker says"), "{answer:02x?}");
+        }
+        let (crowd, line) = connected().await;
+        drop(line);
+        assert!(crowd.check().unwrap_err().to_string().contains("has ended the connection"));
+        let (crowd, _line) = connected().await;
+        crowd.publish(1, 7, b"a", Instant::now()).unwrap();
+        crowd.publish(1, 7, b"b", Instant::now()).unwrap_err();
+    }
+}
