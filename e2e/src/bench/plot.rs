@@ -165,7 +165,9 @@ impl Scale {
         let (low, high) = if low > high { (1.0, 1.0) } else { (low, high) };
         match axis {
             Axis::Linear => {
-                let step = step(high.max(f64::MIN_POSITIVE));
+                // Of nothing but zeros, too.
+                let high = if high > 0.0 { high } else { 1.0 };
+                let step = step(high);
                 Self { axis, low: 0.0, high: (high / step).ceil().max(1.0) * step, place }
             }
             Axis::Log => {
@@ -226,7 +228,7 @@ mod tests {
             (&[4096.0], "0 1k 2k 3k 4k 5k"),
             (&[0.93], "0 0.2 0.4 0.6 0.8 1"),
             (&[12_100.0, 5_000.0], "0 5k 10k 15k"),
-            (&[0.0], "0 0"),
+            (&[0.0], "0 0.2 0.4 0.6 0.8 1"),
         ] {
             assert_eq!(labels(ticks(Axis::Linear, values)), expected, "{values:?}");
         }
