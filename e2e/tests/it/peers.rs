@@ -21,7 +21,7 @@ async fn peers_are_measured_or_said_not_to_be() {
     let absent: Vec<Kind> = peers.absent.iter().map(|absent| absent.kind).collect();
     for kind in ALL {
         let is_here = !absent.contains(&kind);
-        let said = table.contains(&format!("NOT MEASURED: {}", kind.name()));
+        let said = table.contains(&format!("NOT MEASURED: {}, not ", kind.name()));
         assert_eq!(said, !is_here, "{kind:?}\n{table}");
         let count = if is_here { plan.idle_connections.len() } else { 0 };
         assert_eq!(peers.idle.iter().filter(|idle| idle.kind == kind).count(), count, "{kind:?}\n{table}");

@@ -62,7 +62,7 @@ pub struct Received {
     pub disordered: u64,
     /// Messages received per second, from the first that was sent to the last that came.
     pub per_second: Spread,
-    /// Microseconds of the broker's CPU time for each that came.
+    /// Microseconds of the broker's CPU time for each that was acknowledged.
     pub cpu_us: Spread,
 }
 
@@ -126,13 +126,12 @@ async fn turn(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::R
     let cpu = target.process()?.cpu_time()?.saturating_sub(cpu_before);
     drop(publishers);
     target.finish()?;
-    let received = order.received as f64;
     Ok(Turn {
         received: order.received,
         duplicates: order.duplicates,
         disordered: order.disordered,
-        per_second: received / last_at.saturating_duration_since(begun_at).as_secs_f64(),
-        cpu_us: cpu.as_secs_f64() * 1e6 / received,
+        per_second: order.received as f64 / last_at.saturating_duration_since(begun_at).as_secs_f64(),
+        cpu_us: cpu.as_secs_f64() * 1e6 / plan.messages() as f64,
     })
 }
 

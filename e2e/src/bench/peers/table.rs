@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::bench::cost::Cost;
+use crate::bench::cost::{Cost, Loop};
 use crate::bench::idle::{BYTES_MAX, Idle};
 use crate::bench::peers::subscriber::Received;
 use crate::bench::peers::{Absent, Bound, Judged, Peers};
@@ -17,6 +17,11 @@ impl fmt::Display for Peers {
         }
         self.write_idle(f)?;
         write_costs(f, &self.cost)?;
+        for closed in self.cost.iter().filter(|cost| cost.load == Loop::Closed) {
+            if !self.cost.iter().any(|cost| (cost.kind, cost.load) == (closed.kind, Loop::Open)) {
+                writeln!(f, "NOT MEASURED: {}, fixed rate, it is slower", closed.kind.name())?;
+            }
+        }
         write_costs(f, &self.many)?;
         writeln!(f, "\ncompared, by turns                                           ratio, median (range)")?;
         for Judged { name, ratio, bound } in &self.ratios {
