@@ -9,6 +9,8 @@ pub mod outbound;
 pub mod subscriptions;
 
 #[cfg(test)]
+mod generated;
+#[cfg(test)]
 mod model;
 
 use std::collections::{BTreeMap, VecDeque};

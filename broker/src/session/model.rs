@@ -1,4 +1,7 @@
 //! Drives the real session against a naive model: the window as a plain list, ids as a set.
+//!
+//! `generated` draws the steps from proptest, and the fuzz target `session` from its input, which takes
+//! this file as it stands.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -6,15 +9,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use latchline_shared::message::{Message, MessageId, Qos};
-use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use super::Session;
 use super::delivery::Delivery;
 use super::outbound::{Phase, Pubrec};
 
+/// What is done to a session.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Send(bool),
     Puback(u16),
     Pubrec(u16),
@@ -24,21 +27,6 @@ enum Step {
     Resend,
     Receive(u16),
     Release(u16),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let id = 1..12u16;
-    prop_oneof![
-        4 => any::<bool>().prop_map(Step::Send),
-        3 => id.clone().prop_map(Step::Puback),
-        2 => id.clone().prop_map(Step::Pubrec),
-        1 => id.clone().prop_map(Step::Refused),
-        2 => id.clone().prop_map(Step::Pubcomp),
-        1 => (1..6u16).prop_map(Step::Reconnect),
-        3 => Just(Step::Resend),
-        2 => id.clone().prop_map(Step::Receive),
-        2 => id.prop_map(Step::Release),
-    ]
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +39,9 @@ struct Flight {
     dup: bool,
 }
 
+/// What it shall know then.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     flights: Vec<Flight>,
     /// Packet ids, and whether they came on this connection.
     received: Vec<(u16, bool)>,
@@ -61,6 +50,11 @@ struct Model {
 }
 
 impl Model {
+    /// Of a new session with this window.
+    pub(super) fn new(window: u16) -> Self {
+        Self { window, ..Self::default() }
+    }
+
     fn in_air(&self) -> usize {
         self.flights.iter().filter(|flight| flight.sent_now).count()
     }
@@ -93,7 +87,8 @@ fn id(value: u16) -> NonZeroU16 {
     NonZeroU16::new(value).unwrap()
 }
 
-fn apply(step: &Step, model: &mut Model, session: &mut Session) {
+/// Does it to both, and compares.
+pub(super) fn apply(step: &Step, model: &mut Model, session: &mut Session) {
     match *step {
         Step::Send(exactly_once) => {
             let room = model.in_air() < usize::from(model.window);
@@ -183,15 +178,4 @@ fn apply(step: &Step, model: &mut Model, session: &mut Session) {
     assert_eq!(session.outbound.len(), model.flights.len());
     assert_eq!(session.received_count(), model.received.len());
     assert_eq!(session.received_now(), model.received.iter().filter(|(_, now)| *now).count());
-}
-
-proptest! {
-    #[test]
-    fn session_does_what_the_model_does(steps in prop::collection::vec(step(), 1..200)) {
-        let mut model = Model { window: 4, ..Model::default() };
-        let mut session = Session::new(4);
-        for step in &steps {
-            apply(step, &mut model, &mut session);
-        }
-    }
 }

@@ -26,6 +26,8 @@ async fn wildcards_match_what_they_should() {
             ("$SYS/#", &["$SYS/a", "$SYS"], &["SYS/a"]),
             ("/", &["/"], &["a", "//"]),
             ("a/b", &["a/b"], &["a/B", "a/b/", "a"]),
+            // A byte order mark is part of the name [MQTT-1.5.4-3].
+            ("\u{feff}a", &["\u{feff}a"], &["a", "\u{feff}"]),
         ] {
             let mut subscriber = app.client(version, "subscriber").await;
             subscriber.subscribe(filter, 1).await;
