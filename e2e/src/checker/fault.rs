@@ -112,7 +112,7 @@ impl Fault {
         let mended = match self {
             Self::Paused(part, _) => go_on(part, whole),
             Self::Full(part, _) => relieve(part, whole).await,
-            Self::Stepped(part, ..) => step(part, 0, whole),
+            Self::Stepped(part, seconds, _) => set_right(part, seconds, whole).await,
             Self::Killed(part) | Self::Stopped(part, _) => bring_back(part, whole).await,
         };
         mended.with_context(|| format!("{self:?} is mended"))?;
@@ -193,6 +193,14 @@ fn disk(part: Part, whole: &Whole) -> anyhow::Result<&Disk> {
         Part::Postgres => &disks.postgres,
         part => bail!("the {part} has no data"),
     })
+}
+
+/// Sets the clock right. Whoever waits until a time of a clock that is set back waits longer by the step,
+/// and is not over it before.
+async fn set_right(part: Part, seconds: i64, whole: &Whole) -> anyhow::Result<()> {
+    step(part, 0, whole)?;
+    sleep(Duration::from_secs(seconds.unsigned_abs())).await;
+    Ok(())
 }
 
 fn step(part: Part, seconds: i64, whole: &Whole) -> anyhow::Result<()> {

@@ -49,7 +49,8 @@ const NO_MAIL_SERVER: &[Warning] =
     &[(&[Part::Notifier], "a provider fails, and is left alone", "mails wait for the server")];
 
 /// After a service has stood still for as long as a session of its Kafka group: nobody heard of it, so the
-/// group went on without it. It joins again and reads on from what Postgres says.
+/// group went on without it. It joins again and reads on from what Postgres says. A wall clock that is
+/// set back does this, too: the client library waits until times of that clock, so longer by the step.
 const fn out_of_group(who: &'static [Part]) -> [Warning; 2] {
     [
         (who, r#""kind":"SESSTMOUT""#, "it finds that it was silent for a whole session"),
@@ -66,7 +67,11 @@ const SILENCE_MIN: Duration = Duration::from_secs(9);
 /// What a fault brings. A process of ours that is killed or stopped brings nothing: nobody else may
 /// complain, and it goes on where it was.
 pub fn of(fault: Fault) -> &'static [Warning] {
-    let is_silent = matches!(fault, Fault::Paused(..)) && fault.lasts() >= SILENCE_MIN;
+    let is_silent = match fault {
+        Fault::Paused(_, duration) => duration >= SILENCE_MIN,
+        Fault::Stepped(_, seconds, _) => Duration::from_secs(seconds.unsigned_abs()) >= SILENCE_MIN,
+        Fault::Killed(_) | Fault::Stopped(..) | Fault::Full(..) => false,
+    };
     match fault.part() {
         Part::Auditor if is_silent => SILENT_AUDITOR,
         Part::Monitor if is_silent => SILENT_MONITOR,
