@@ -14,7 +14,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 # With a target given, the flags are for the code under test and not for build scripts.
 cargo build --quiet --release --locked --target "$host"
-for target in ${FUZZ_TARGETS:-command record}; do
+for target in ${FUZZ_TARGETS:-packet session command record reference}; do
   mkdir -p "corpus/$target" "artifacts/$target"
   echo "--- $target, $seconds s"
   "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -max_len=4200 -timeout=5 \
