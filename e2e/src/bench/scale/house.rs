@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 
-use super::crowd::{Deed, ORDERS, Orders};
+use super::crowd::{Deed, Done, ORDERS, Orders};
 use super::{Everybody, Plan};
 use crate::bench::fleet::{Close, Fleet, Order};
 use crate::bench::idle::calm_bytes;
@@ -27,6 +27,8 @@ pub(super) enum House {
 /// What it took to connect the locks.
 pub(super) struct Filling {
     pub(super) seconds: f64,
+    /// CPU time of the broker's process, without that of clients in it.
+    pub(super) cpu_s: f64,
     /// That the process has grown by, without the streams.
     pub(super) bytes: u64,
     /// The streams, if they are in the process.
@@ -44,10 +46,12 @@ impl House {
         let empty_bytes = calm_bytes(target.process()?).await?;
         let order =
             Order { server: target.address(), first, count, session: Session::Clean, close: Close::Fin };
+        let cpu_before = target.process()?.cpu_time()?;
         let mut fleet = Fleet::start(order, &surroundings.master_hex)?;
         let seconds = fleet.connected().await?.as_secs_f64();
+        let cpu_s = target.process()?.cpu_time()?.saturating_sub(cpu_before).as_secs_f64();
         let bytes = calm_bytes(target.process()?).await?.saturating_sub(empty_bytes);
-        let filling = Filling { seconds, bytes, stream_bytes: None };
+        let filling = Filling { seconds, cpu_s, bytes, stream_bytes: None };
         Ok((Self::Sockets { target, fleet: Some(fleet) }, filling))
     }
 
@@ -73,10 +77,13 @@ impl House {
         let empty_bytes = calm_bytes(program.process()?).await?;
         orders.carry_out(Deed::Gather { first, count }).await?;
         let gathered_bytes = calm_bytes(program.process()?).await?;
-        let seconds = orders.carry_out(Deed::Connect).await?.seconds;
+        let cpu_before = program.process()?.cpu_time()?;
+        let Done { seconds, clients_cpu_s, .. } = orders.carry_out(Deed::Connect).await?;
+        let cpu_s = program.process()?.cpu_time()?.saturating_sub(cpu_before).as_secs_f64();
+        let cpu_s = (cpu_s - clients_cpu_s).max(0.0);
         let bytes = calm_bytes(program.process()?).await?.saturating_sub(gathered_bytes);
         let stream_bytes = Some(gathered_bytes.saturating_sub(empty_bytes));
-        Ok((Self::InProcess { program, orders }, Filling { seconds, bytes, stream_bytes }))
+        Ok((Self::InProcess { program, orders }, Filling { seconds, cpu_s, bytes, stream_bytes }))
     }
 
     /// Where the broker listens.

@@ -114,6 +114,8 @@ pub struct Row {
     pub locks: u32,
     /// Connections a second, from the first CONNECT to the last SUBACK.
     pub connects_per_second: f64,
+    /// CPU time of the broker in microseconds for each; a busy machine changes it less than the rate.
+    pub connect_cpu_us: f64,
     /// Bytes that the process has grown by, each; without the streams, if those are in it.
     pub bytes_each: f64,
     /// What a stream in the process takes, with the client at its other end.

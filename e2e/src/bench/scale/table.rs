@@ -19,12 +19,12 @@ impl fmt::Display for Scale {
 
 impl Scale {
     fn write_connections(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nlocks                  connects/s                     bytes each")?;
+        writeln!(f, "\nlocks                  connects/s             CPU µs        bytes each")?;
         for row in &self.rows {
             let (per_second, bytes) = (row.connects_per_second, row.bytes_each);
             write!(f, "{} {per_second:12.0}", Name(row))?;
             write!(f, "   {:>6}", held(CONNECTS_PER_SECOND_MIN, per_second))?;
-            write!(f, " {bytes:20.0}   ")?;
+            write!(f, " {:12.0} {bytes:17.0}   ", row.connect_cpu_us)?;
             // The process itself grows a little, whoever connects: of few, each has much of that.
             let verdict = if row.locks >= BYTES_FROM { held(bytes, BYTES_MAX) } else { "" };
             write!(f, "{verdict:6}")?;
