@@ -12,7 +12,7 @@ use crate::bench::fleet::Close;
 use crate::load::connection::Connection;
 use crate::load::crowd::{Crowd, Due, Opening};
 use crate::load::hello::Role;
-use crate::load::options::{Common, Messages, Rate};
+use crate::load::options::{Common, Flow, Messages, Rate};
 use crate::load::pace::Pace;
 use crate::load::report::Report;
 use crate::load::run::Answers;
@@ -79,13 +79,7 @@ pub enum Mode {
 #[group(skip)]
 pub struct Publish {
     #[command(flatten)]
-    messages: Messages,
-    /// Messages per second of all together, or max: as fast as acknowledgements come
-    #[arg(long, default_value = "1000")]
-    rate: Rate,
-    /// Messages of a lock under way at --rate max
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
-    window: u16,
+    flow: Flow,
     /// How many of the locks publish [default: all]
     #[arg(long)]
     publishers: Option<u32>,
@@ -99,13 +93,7 @@ pub struct Publish {
 #[group(skip)]
 pub struct Commands {
     #[command(flatten)]
-    messages: Messages,
-    /// Commands per second of all operators together, or max: as fast as acknowledgements come
-    #[arg(long, default_value = "1000")]
-    rate: Rate,
-    /// Commands of an operator under way at --rate max
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
-    window: u16,
+    flow: Flow,
     /// How many operators there are
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     operators: u32,
@@ -173,8 +161,8 @@ impl Mode {
     fn messages(&self) -> Messages {
         match self {
             Self::Connect { .. } | Self::Idle { .. } | Self::Reconnect { .. } => Messages::none(),
-            Self::Publish { publish, .. } => publish.messages,
-            Self::Commands { commands, .. } => commands.messages,
+            Self::Publish { publish, .. } => publish.flow.messages,
+            Self::Commands { commands, .. } => commands.flow.messages,
             Self::Fleet { fleet, .. } => fleet.messages,
         }
     }
@@ -224,13 +212,13 @@ async fn idle(stage: &mut Stage, common: &Common) -> anyhow::Result<()> {
 
 impl Publish {
     async fn run(&self, stage: &mut Stage, common: &Common) -> anyhow::Result<()> {
-        let subscribers = open_subscribers(stage, common, self.messages, self.subscribers).await?;
+        let subscribers = open_subscribers(stage, common, self.flow.messages, self.subscribers).await?;
         let locks = stage.open("connect", Role::Lock, common.opening()?, Memory::Now).await?;
         let count = self.publishers.unwrap_or(common.connections).min(common.connections) as usize;
         let publishers: Vec<_> = locks.members.iter().take(count).map(Arc::clone).collect();
         ensure!(!publishers.is_empty(), "--publishers is 0");
 
-        let load = Load { rate: self.rate, window: self.window, senders: &publishers };
+        let load = Load { flow: self.flow, senders: &publishers };
         load.run(stage, common, ("publish", Kind::Report), &everybody(&[&locks, &subscribers])).await?;
         stage.drain(&publishers, common.drain()?).await;
         locks.leave().await;
@@ -248,7 +236,7 @@ impl Commands {
             let of_this = locks.members.iter().skip(number).step_by(each).map(Arc::clone);
             operator.set_addressees(of_this.collect());
         }
-        let load = Load { rate: self.rate, window: self.window, senders: &operators.members };
+        let load = Load { flow: self.flow, senders: &operators.members };
         load.run(stage, common, ("command", Kind::Command), &everybody(&[&locks, &operators])).await?;
         stage.drain(&operators.members, common.drain()?).await;
         operators.leave().await;
@@ -353,8 +341,7 @@ async fn open_operators(stage: &mut Stage, common: &Common, count: u32) -> anyho
 
 /// Messages at a rate, all senders in turn, or as fast as may be.
 struct Load<'a> {
-    rate: Rate,
-    window: u16,
+    flow: Flow,
     senders: &'a [Arc<Connection>],
 }
 
@@ -380,7 +367,7 @@ impl Load<'_> {
 
     fn start(&self, stage: &Stage, span: Span) -> anyhow::Result<Option<Pace>> {
         let (run, senders) = (&stage.run, self.senders.to_vec());
-        match self.rate {
+        match self.flow.rate {
             Rate::PerSecond(per_second) => {
                 let pace = Pace::start(run, even(per_second, span), move |due_us, number| {
                     senders[number as usize % senders.len()].next(due_us);
@@ -393,8 +380,8 @@ impl Load<'_> {
             Rate::Max => {
                 run.set_closed(true);
                 for sender in senders {
-                    sender.narrow_window(self.window);
-                    (0..self.window).for_each(|_| sender.next(run.tally.now_us()));
+                    sender.narrow_window(self.flow.window);
+                    (0..self.flow.window).for_each(|_| sender.next(run.tally.now_us()));
                 }
                 Ok(None)
             }

@@ -117,6 +117,21 @@ impl Messages {
     }
 }
 
+/// What messages are like, and how fast they come.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub struct Flow {
+    /// What they are like.
+    #[command(flatten)]
+    pub messages: Messages,
+    /// Messages per second of all together, or max: as fast as acknowledgements come
+    #[arg(long, default_value = "1000")]
+    pub rate: Rate,
+    /// Messages of each sender under way at --rate max
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub window: u16,
+}
+
 /// How often something comes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
