@@ -42,6 +42,11 @@ const NO_POSTGRES: &[Warning] = &[
     (&[Part::Notifier], "digests are not made", "they wait"),
     (&[Part::Notifier], "delivery cannot be looked after", "leases wait"),
     (&[Part::Notifier], "the end of an attempt is not written yet", "it is when Postgres is back"),
+    (
+        &[Part::Notifier],
+        "an attempt ended after its lease",
+        "its end could not be written for longer than that: it is settled as one that may have arrived",
+    ),
 ];
 
 /// While the mail server is away.
