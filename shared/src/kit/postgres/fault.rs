@@ -23,8 +23,9 @@ pub fn of(error: &Error) -> Fault {
         "22" | "23" => Fault::Permanent(Cow::Owned(why)),
         // The statement, or what it relies on: syntax, names, privileges, transaction state.
         // Not 25006, a server that is read-only for now, nor 25P03, a transaction that was idle for
-        // too long.
-        "0A" | "25" | "26" | "2D" | "42" if !["25006", "25P03"].contains(&code) => {
+        // too long, nor 25P02, what is behind a statement that failed: of several that were sent at
+        // once it may be heard first, and says nothing of the cause.
+        "0A" | "25" | "26" | "2D" | "42" if !["25006", "25P02", "25P03"].contains(&code) => {
             Fault::Bug(Cow::Owned(why))
         }
         // Connections, resources, operators, conflicts, and what is not foreseen here.

@@ -64,11 +64,15 @@ async fn errors_are_classified() {
         ("select from nowhere", "bug"),
         ("selekt", "bug"),
         ("set statement_timeout = 1; select pg_sleep(10)", "transient"),
+        // In a transaction: the first is the cause, the second only follows from it.
+        ("begin; select 1 / 0", "permanent"),
+        ("select 1", "transient"),
     ] {
         let fault = fault::of(&client.batch_execute(statement).await.unwrap_err());
         let class = fault.to_string();
         assert!(class.starts_with(expected), "{statement}: {class}");
     }
+    client.batch_execute("rollback").await.unwrap();
     let error = client.query("select $1::int", &[&"text"]).await.unwrap_err();
     assert!(matches!(fault::of(&error), Fault::Bug(_)), "{error}");
 }
