@@ -186,6 +186,7 @@ async fn measure_scale(run: ScaleRun) -> anyhow::Result<()> {
     let figures = scale::measure(kafka.choice().name(), &surroundings, plan).await?;
     println!("{figures}");
     if let Some(path) = run.svg {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         std::fs::write(&path, figures.svg()).with_context(|| format!("write {}", path.display()))?;
     }
     keep(&figures, run.json)

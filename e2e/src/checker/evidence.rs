@@ -20,6 +20,8 @@ pub struct Evidence {
     pub events: Vec<Event>,
     /// What is wrong with the history's chains, if anything is.
     pub chains: Option<String>,
+    /// Lock and process of what the auditor waits for: the other half of it shall come.
+    pub awaited: Vec<(String, String)>,
     /// What the monitor knows of each lock.
     pub states: BTreeMap<String, State>,
     /// What the notifier told, or tried to.

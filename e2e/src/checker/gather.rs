@@ -64,6 +64,7 @@ pub async fn gather(whole: &Whole) -> anyhow::Result<Evidence> {
         ends,
         events: events(&client).await?,
         chains: verify(whole).await?,
+        awaited: awaited(&client).await?,
         states: states(&client).await?,
         notifications: notifications(&client).await?,
         arrivals,
@@ -159,6 +160,11 @@ async fn events(client: &Client) -> anyhow::Result<Vec<Event>> {
         row: (row.get(8), row.get(9)),
     };
     Ok(client.query(query, &[]).await?.iter().map(event).collect())
+}
+
+async fn awaited(client: &Client) -> anyhow::Result<Vec<(String, String)>> {
+    let query = "select client_id, process_id from auditor.process where deadline_at is not null";
+    Ok(client.query(query, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 async fn states(client: &Client) -> anyhow::Result<BTreeMap<String, State>> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use crate::bench::figures::Spread;
 use crate::bench::fleet::binary;
@@ -25,6 +26,8 @@ use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
 use side::{MEASURED, Measured, Order, Side};
 
 const TURN_DEADLINE: Duration = Duration::from_secs(300);
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 const SIDES: [Side; 2] = [Side::Bridge, Side::Bare];
 
 /// How much.
@@ -170,11 +173,19 @@ async fn run(order: &Order) -> anyhow::Result<Measured> {
     command.arg("store-side").args(order.arguments());
     let mut process = Process::start(name, &mut command)?;
     let status = process.wait(TURN_DEADLINE).await?;
-    let lines = process.output().lines();
-    ensure!(status.success(), "{name} ended with {status}:\n{}", lines.join("\n"));
-    let measured = lines.iter().find_map(|line| line.strip_prefix(MEASURED));
-    let measured = measured.with_context(|| format!("{name} says nothing:\n{}", lines.join("\n")))?;
-    serde_json::from_str(measured).with_context(|| format!("{name} says {measured}"))
+    let lines = || process.output().lines();
+    ensure!(status.success(), "{name} ended with {status}:\n{}", lines().join("\n"));
+    // What it wrote last may still be on its way.
+    let until = Instant::now() + READ_DEADLINE;
+    let said = || lines().iter().find_map(|line| line.strip_prefix(MEASURED).map(str::to_owned));
+    let measured = loop {
+        match said() {
+            Some(measured) => break measured,
+            None => ensure!(Instant::now() < until, "{name} says nothing:\n{}", lines().join("\n")),
+        }
+        sleep(LOOK_EVERY).await;
+    };
+    serde_json::from_str(&measured).with_context(|| format!("{name} says {measured}"))
 }
 
 impl fmt::Display for Store {

@@ -19,6 +19,7 @@ pub(super) fn check(account: &mut Account, book: &Book, evidence: &Evidence) {
     verdicts(account, book, evidence);
     let results = results(account, book, evidence);
     let orphans = findings(account, book, evidence);
+    awaited(account, evidence);
     account.count("commands in the history", commands);
     account.count("attempts in the history", attempts);
     account.count("results in the history", results);
@@ -101,6 +102,22 @@ fn results(account: &mut Account, book: &Book, evidence: &Evidence) -> u64 {
         }
     }
     count
+}
+
+/// Nobody waits for the other half of a process of which both are in the history: no test is as long as
+/// such a wait may be, so that it is looked at here and not by what comes of it.
+fn awaited(account: &mut Account, evidence: &Evidence) {
+    let has = |kind: &str, lock: &str, process_id: &str| {
+        let is_it =
+            |event: &&Event| event.kind == kind && event.lock == lock && event.process_id == process_id;
+        evidence.events.iter().any(|event| is_it(&event) && event.verdict == "ok")
+    };
+    for (lock, process_id) in &evidence.awaited {
+        if has("command", lock, process_id) && has("result", lock, process_id) {
+            account.violate(Broken::StillAwaited, format!("{process_id} of {lock}"));
+        }
+    }
+    account.count("processes whose other half is awaited", evidence.awaited.len() as u64);
 }
 
 /// What was found beside verdicts is explained; the answer is how often a lost receipt explains it.

@@ -76,6 +76,8 @@ words! {
         WrongVerdict = "wrong verdict",
         /// The audit history's chains are not whole.
         BrokenChain = "broken chain",
+        /// The auditor waits for what it has: it would find it missing later.
+        StillAwaited = "still awaited",
         /// Something was found, and its record or its alarm is not there.
         Unpublished = "unpublished finding",
         /// An alarm that nothing of what happened explains.

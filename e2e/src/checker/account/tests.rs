@@ -117,6 +117,7 @@ impl World {
                 event("change", STATES, RESULT as i64, "p1", ""),
             ],
             chains: None,
+            awaited: Vec::new(),
             states: [(LOCK.to_owned(), State { last_offset: 5, lock_state: Some(1), battery: Some(83.4) })]
                 .into(),
             notifications: vec![notification("email"), notification("sms")],
@@ -369,6 +370,19 @@ fn the_history_is_accounted_for() {
         "chains",
         |world| world.evidence.chains = Some("chain 2: row 7".to_owned()),
         &[(Broken::BrokenChain, 1)],
+    );
+    let wait = |world: &mut World| world.evidence.awaited.push((LOCK.to_owned(), "p1".to_owned()));
+    check("both halves are there, and one is awaited", wait, &[(Broken::StillAwaited, 1)]);
+    check(
+        "the result is awaited, and is not there",
+        |world| {
+            wait(world);
+            world.evidence.events.truncate(1);
+            world.evidence.notifications.clear();
+            world.evidence.arrivals.clear();
+            world.page().reports[RESULT as usize - 1].result_of = None;
+        },
+        &[],
     );
 }
 
