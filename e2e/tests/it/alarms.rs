@@ -65,6 +65,8 @@ async fn dumps(client: &Client) -> [Vec<String>; 3] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_become_the_present_state_and_alarms_on_the_stream() {
+    // The sample, ten of one lock, two alarms, three that cannot be believed.
+    const SENT: i64 = 16;
     let kafka = support::development().await;
     let mut monitor = Monitor::start(&kafka, "", &[]).await.unwrap();
     let client = monitor.connect().await.unwrap();
@@ -85,6 +87,8 @@ async fn reports_become_the_present_state_and_alarms_on_the_stream() {
         feed.send(STATES, &feed::report("odd", payload.as_bytes(), at(1))).unwrap();
     }
     feed.flush().unwrap();
+    // The records lie in several partitions: that all alarms are there does not say that all is applied.
+    eventually(DEADLINE, "all records are applied", async || applied(&client).await == SENT).await;
     let expected = [
         "drained battery_critical",
         "drained battery_low",
