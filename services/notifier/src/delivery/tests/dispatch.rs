@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use latchline_shared::kit::postgres::development::DevelopmentPostgres;
 use latchline_shared::kit::postgres::listen::Listener;
 use latchline_shared::kit::testing::eventually;
 use prometheus_client::registry::Registry;
@@ -21,29 +20,31 @@ use crate::delivery::keeper::Keeper;
 use crate::delivery::metrics::Metrics;
 use crate::delivery::provider::Provider;
 use crate::delivery::settings::Settings;
-use crate::migrations::{ROLE, SCHEMA};
 
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 type Script = Arc<dyn Fn(&Message) -> Option<Outcome> + Send + Sync>;
 
 /// Answers as the script says; without an answer it hangs.
 #[derive(Clone)]
-struct Scripted {
+pub(super) struct Scripted {
     name: &'static str,
     resends: bool,
     has_hosts: bool,
     script: Script,
     /// How often each was sent.
-    sent: Arc<Mutex<HashMap<Uuid, usize>>>,
+    pub(super) sent: Arc<Mutex<HashMap<Uuid, usize>>>,
 }
 
 impl Scripted {
-    fn new(name: &'static str, script: impl Fn(&Message) -> Option<Outcome> + Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        script: impl Fn(&Message) -> Option<Outcome> + Send + Sync + 'static,
+    ) -> Self {
         Self { name, resends: true, has_hosts: false, script: Arc::new(script), sent: Arc::default() }
     }
 
-    fn sent(&self) -> HashMap<Uuid, usize> {
+    pub(super) fn sent(&self) -> HashMap<Uuid, usize> {
         self.sent.lock().unwrap().clone()
     }
 }
@@ -77,7 +78,7 @@ impl Provider for Scripted {
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         base: Duration::from_millis(20),
         cap: Duration::from_millis(100),
@@ -89,7 +90,7 @@ fn settings() -> Settings {
     }
 }
 
-fn slots(timeout: Duration) -> Slots {
+pub(super) fn slots(timeout: Duration) -> Slots {
     Slots { ordinary: 3, critical: 1, timeout }
 }
 
@@ -100,7 +101,7 @@ struct Work {
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-fn bench(
+pub(super) fn bench(
     pool: &deadpool_postgres::Pool,
     owner: &str,
     providers: &[Scripted],
@@ -147,12 +148,12 @@ impl Work {
 }
 
 impl Lab {
-    async fn count(&self, status: &str) -> i64 {
+    pub(super) async fn count(&self, status: &str) -> i64 {
         let select = "select count(*) from notification where status = $1";
         self.database.owner.get().await.unwrap().query_one(select, &[&status]).await.unwrap().get(0)
     }
 
-    async fn emails(&self, count: usize) {
+    pub(super) async fn emails(&self, count: usize) {
         let contact = self.contact(Channel::Email, "active").await;
         for _ in 0..count {
             self.insert(&row(contact)).await;
@@ -295,24 +296,6 @@ async fn a_host_that_takes_its_time_leaves_places_for_others() {
 }
 
 #[tokio::test]
-async fn what_ends_together_is_written_together() {
-    const TOGETHER: usize = 20;
-    let lab = Lab::start().await;
-    lab.emails(TOGETHER).await;
-    let (open, gate) = tokio::sync::watch::channel(false);
-    let relay = Scripted::new("relay", |_| Some(Outcome::Accepted));
-    let (task, token) = held(&lab, &relay, gate, Slots { ordinary: TOGETHER, ..slots(SOON) });
-    eventually(SOON, "all are under way", async || relay.sent().len() == TOGETHER).await;
-    open.send(true).unwrap();
-    eventually(SOON, "all are sent", async || lab.count("sent").await == TOGETHER as i64).await;
-    token.cancel();
-    task.await.unwrap().unwrap();
-    // The first on its own, and while that was on its way, all others.
-    let statements = lab.text("select count(distinct xmin::text)::text from notification", &[]).await;
-    assert!(statements.parse::<usize>().unwrap() <= TOGETHER / 2, "{statements}");
-}
-
-#[tokio::test]
 async fn two_instances_never_send_a_row_twice() {
     let lab = Lab::start().await;
     lab.emails(300).await;
@@ -360,78 +343,6 @@ async fn what_a_dead_owner_had_is_settled_as_it_may_be() {
 }
 
 #[tokio::test]
-async fn an_end_waits_for_what_is_under_way_and_begins_nothing() {
-    let lab = Lab::start().await;
-    lab.emails(10).await;
-    let (open, gate) = tokio::sync::watch::channel(false);
-    let relay = Scripted::new("relay", |_| Some(Outcome::Accepted));
-    let (task, token) = held(&lab, &relay, gate, slots(SOON));
-    eventually(SOON, "slots are busy", async || relay.sent().len() == 3).await;
-    token.cancel();
-    open.send(true).unwrap();
-    tokio::time::timeout(SOON, task).await.unwrap().unwrap().unwrap();
-    assert_eq!((lab.count("sent").await, lab.count("pending").await, relay.sent().len()), (3, 7, 3));
-}
-
-/// A dispatcher whose provider waits for a gate.
-fn held(
-    lab: &Lab,
-    relay: &Scripted,
-    gate: tokio::sync::watch::Receiver<bool>,
-    slots: Slots,
-) -> (JoinHandle<anyhow::Result<()>>, CancellationToken) {
-    let held = Held { inner: relay.clone(), gate };
-    let bench = Bench {
-        desk: Arc::new(Desk::new(Channel::Email, vec![held], &settings())),
-        pool: lab.database.pool.clone(),
-        owner: "a".to_owned(),
-        settings: settings(),
-        timeout: SOON,
-        render: Arc::new(|_, _, _| Ok(Content::Sms { text: String::new() })),
-        metrics: Metrics::new(&mut Registry::default()),
-        ends: Ends::default(),
-    };
-    let listener = Listener::new(&lab.database.postgres, "tests", "latchline_notifier");
-    let token = CancellationToken::new();
-    let dispatcher = Dispatcher::new(bench, slots, SOON, listener.wakes());
-    (tokio::spawn(dispatcher.run(token.clone())), token)
-}
-
-async fn lab_that_can_stop() -> (DevelopmentPostgres, Lab) {
-    let server = DevelopmentPostgres::start().unwrap();
-    let postgres = server.settings("postgres");
-    SCHEMA.migrate(&postgres).await.unwrap();
-    let pool = postgres.pool_in("tests", Some(ROLE), SCHEMA.name).unwrap();
-    let owner = postgres.pool_in("tests", None, SCHEMA.name).unwrap();
-    let lab = Lab { database: Database { postgres, pool, owner } };
-    lab.execute("insert into users (id, name, locale, time_zone) values ('u', 'U', 'en', 'UTC')", &[]).await;
-    (server, lab)
-}
-
-#[tokio::test]
-async fn what_must_not_begin_is_given_back_whenever_postgres_takes_it() {
-    let (mut server, lab) = lab_that_can_stop().await;
-    lab.emails(3).await;
-    let relay = Scripted::new("relay", |_| Some(Outcome::Accepted));
-    let bench = bench(&lab.database.pool, "a", &[relay], SOON);
-    let refused: Vec<_> =
-        lab.lease("a", 3, 3).await.leased.iter().map(|row| (row.attempt, Duration::ZERO)).collect();
-    server.stop();
-    let task = tokio::spawn(async move { bench.put_back(&refused).await });
-    server.resume().unwrap();
-    tokio::time::timeout(SOON * 2, task).await.unwrap().unwrap();
-    eventually(SOON, "they are as they were", async || match lab.database.owner.get().await {
-        Ok(client) => {
-            let select = "select count(*) from notification where status = 'pending' and attempts = 0
-                and not exists (select from attempt)";
-            client.query_one(select, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 3)
-        }
-        Err(_) => false,
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn what_a_newer_version_has_written_waits_for_it() {
     let lab = Lab::start().await;
     let contact = lab.contact(Channel::Email, "active").await;
@@ -446,62 +357,4 @@ async fn what_a_newer_version_has_written_waits_for_it() {
     eventually(SOON, "it is sent", async || lab.status(id).await == "sent").await;
     assert_eq!(relay.sent(), HashMap::from([(id, 1)]));
     work.end().await;
-}
-
-#[tokio::test]
-async fn postgres_goes_away_and_comes_back() {
-    let (mut server, lab) = lab_that_can_stop().await;
-    lab.emails(40).await;
-    let (open, gate) = tokio::sync::watch::channel(false);
-    let seen = Arc::new(Mutex::new(0));
-    let counted = Arc::clone(&seen);
-    let relay = Scripted::new("relay", move |_| {
-        *counted.lock().unwrap() += 1;
-        Some(Outcome::Accepted)
-    });
-    let (task, token) = held(&lab, &relay, gate, slots(SOON));
-    eventually(SOON, "slots are busy", async || relay.sent().len() == 3).await;
-    server.stop();
-    // Accepted while there is no Postgres: the ends are written when it is back.
-    open.send(true).unwrap();
-    eventually(SOON, "they are accepted", async || *seen.lock().unwrap() == 3).await;
-    server.resume().unwrap();
-    eventually(SOON * 2, "all are sent", async || match lab.database.owner.get().await {
-        Ok(client) => {
-            let select = "select count(*) from notification where status = 'sent'";
-            client.query_one(select, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 40)
-        }
-        Err(_) => false,
-    })
-    .await;
-    let sent = relay.sent();
-    assert_eq!((sent.len(), sent.values().max()), (40, Some(&1)));
-    token.cancel();
-    task.await.unwrap().unwrap();
-}
-
-/// A provider that waits for a gate.
-struct Held {
-    inner: Scripted,
-    gate: tokio::sync::watch::Receiver<bool>,
-}
-
-impl Provider for Held {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn resends_ambiguous(&self) -> bool {
-        true
-    }
-
-    fn rps(&self) -> u32 {
-        0
-    }
-
-    async fn send(&self, message: &Message) -> Answer {
-        self.inner.sent.lock().unwrap().entry(message.id).or_default();
-        self.gate.clone().wait_for(|open| *open).await.unwrap();
-        self.inner.send(message).await
-    }
 }

@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod ends;
+mod held;
 mod leases;
 mod plans;
 mod real;
