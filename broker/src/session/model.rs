@@ -15,14 +15,15 @@ use super::Session;
 use super::delivery::Delivery;
 use super::outbound::{Phase, Pubrec};
 
-/// What is done to a session.
+/// What is done to a session. Which delivery an acknowledgement is about is picked ([`Model::pick`]) when
+/// it comes: ids go on, and nothing would be left of most inputs if it were an id.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Send(bool),
-    Puback(u16),
-    Pubrec(u16),
-    Refused(u16),
-    Pubcomp(u16),
+    Puback(u8),
+    Pubrec(u8),
+    Refused(u8),
+    Pubcomp(u8),
     Reconnect(u16),
     Resend,
     Receive(u16),
@@ -47,12 +48,36 @@ pub(super) struct Model {
     received: Vec<(u16, bool)>,
     window: u16,
     sent: u128,
+    /// The packet id that was given last.
+    newest: u16,
 }
 
 impl Model {
-    /// Of a new session with this window.
-    pub(super) fn new(window: u16) -> Self {
-        Self { window, ..Self::default() }
+    /// A new session with this window, and what it shall know: nothing, but that this was the last packet
+    /// id; 0 for none.
+    pub(super) fn begin(window: u16, last_id: u16) -> (Self, Session) {
+        let mut session = Session::new(window);
+        if let Some(packet_id) = NonZeroU16::new(last_id) {
+            session.outbound.sent(packet_id, delivery(0, false));
+            assert!(session.outbound.puback(packet_id).is_some());
+        }
+        (Self { window, newest: last_id, ..Self::default() }, session)
+    }
+
+    /// The next packet id: ids are given in turn, those in use passed over (MQTT 5, section 2.2.1).
+    fn next_id(&self) -> u16 {
+        let in_turn = (1..=u16::MAX).map(|n| self.newest.wrapping_add(n));
+        let is_free = |id: &u16| *id != 0 && self.flights.iter().all(|flight| flight.id != *id);
+        in_turn.into_iter().find(is_free).expect("the window is small")
+    }
+
+    /// A packet id: of one of those in flight, or one near the newest, which may be nobody's.
+    fn pick(&self, value: u8) -> u16 {
+        let place = usize::from(value / 2);
+        match self.flights.len() {
+            count @ 1.. if value % 2 == 0 => self.flights[place % count].id,
+            _ => self.newest.wrapping_add_signed([-2, -1, 0, 1, 2][place % 5]).max(1),
+        }
     }
 
     fn in_air(&self) -> usize {
@@ -99,7 +124,8 @@ pub(super) fn apply(step: &Step, model: &mut Model, session: &mut Session) {
                 return;
             }
             let packet_id = session.outbound.next_id();
-            assert!(model.flights.iter().all(|flight| flight.id != packet_id.get()), "packet id in use");
+            assert_eq!(packet_id.get(), model.next_id());
+            model.newest = packet_id.get();
             model.sent += 1;
             session.outbound.sent(packet_id, delivery(model.sent, exactly_once));
             let (id, number) = (packet_id.get(), model.sent);
@@ -112,7 +138,8 @@ pub(super) fn apply(step: &Step, model: &mut Model, session: &mut Session) {
                 dup: false,
             });
         }
-        Step::Puback(value) => {
+        Step::Puback(pick) => {
+            let value = model.pick(pick);
             let expected = model.remove(|flight| flight.id == value && !flight.exactly_once);
             let real = session.outbound.puback(id(value));
             assert_eq!(
@@ -120,7 +147,8 @@ pub(super) fn apply(step: &Step, model: &mut Model, session: &mut Session) {
                 expected.map(|f| (f.number, f.dup))
             );
         }
-        Step::Pubrec(value) => {
+        Step::Pubrec(pick) => {
+            let value = model.pick(pick);
             let known = model.flights.iter_mut().find(|f| f.sent_now && f.id == value && f.exactly_once);
             match (session.outbound.pubrec(id(value)), known) {
                 (Pubrec::First(entry), Some(flight)) => {
@@ -133,12 +161,14 @@ pub(super) fn apply(step: &Step, model: &mut Model, session: &mut Session) {
                 (real, expected) => panic!("{real:?} instead of {expected:?}"),
             }
         }
-        Step::Refused(value) => {
+        Step::Refused(pick) => {
+            let value = model.pick(pick);
             let expected = model.remove(|flight| flight.id == value && !flight.released);
             let real = session.outbound.refused(id(value));
             assert_eq!(real.map(|e| e.delivery.message.mid.0), expected.map(|f| f.number));
         }
-        Step::Pubcomp(value) => {
+        Step::Pubcomp(pick) => {
+            let value = model.pick(pick);
             let expected = model.remove(|flight| flight.id == value && flight.released);
             let real = session.outbound.pubcomp(id(value));
             assert_eq!(real.map(|e| e.delivery.message.mid.0), expected.map(|f| f.number));
