@@ -11,7 +11,7 @@
 use std::error::Error as StdError;
 use std::pin::pin;
 
-use futures_util::future::try_join;
+use futures_util::future::join;
 use latchline_shared::fault::Fault;
 use latchline_shared::kit::postgres::fault;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
@@ -104,7 +104,8 @@ pub async fn append(
     let parameters: [&(dyn ToSql + Sync); 1] = [&months];
     let ensured = transaction
         .execute("select auditor.ensure_month(month) from unnest($1::timestamptz[]) month", &parameters);
-    let (_, locked) = try_join(ensured, lock_head(transaction, chain_id)).await.map_err(of)?;
+    let (ensured, locked) = join(ensured, lock_head(transaction, chain_id)).await;
+    let (_, locked) = fault::both(ensured.map_err(of), locked.map_err(of))?;
     let Locked { mut head, now, xid } = locked;
     let rows: Vec<Row> =
         events.into_iter().map(|event| head.link(chain_id, storable(event), now.0, xid.0)).collect();

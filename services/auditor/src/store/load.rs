@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use latchline_shared::fault::Fault;
+use latchline_shared::kit::postgres::fault::both;
 use latchline_shared::report::Said;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Transaction};
@@ -45,8 +46,8 @@ pub async fn load(transaction: &Transaction<'_>, lane: i16, wants: &Wants) -> Re
         transaction.query_typed(LOCKS, &locks),
         load_due(transaction, lane, wants.due_before_ms),
     );
-    let (nonces, processes, locks, mut known) =
-        (nonces.map_err(failed)?, processes.map_err(failed)?, locks.map_err(failed)?, known?);
+    let ((nonces, processes), (locks, mut known)) =
+        both(both(nonces.map_err(failed), processes.map_err(failed)), both(locks.map_err(failed), known))?;
     for row in &nonces {
         let (key, first) = first_use(row)?;
         known.nonces.load(key, first);
@@ -68,8 +69,8 @@ pub async fn load_due(transaction: &Transaction<'_>, lane: i16, before_ms: i64) 
     let due: [Parameter<'_>; 3] = [(&lane, Type::INT2), (&before, Type::TIMESTAMPTZ), (&DUE_MAX, Type::INT8)];
     let lane_only: [Parameter<'_>; 1] = [(&lane, Type::INT2)];
     let (due, clock) =
-        tokio::try_join!(transaction.query_typed(DUE, &due), transaction.query_typed(LANE, &lane_only))
-            .map_err(failed)?;
+        tokio::join!(transaction.query_typed(DUE, &due), transaction.query_typed(LANE, &lane_only));
+    let (due, clock) = both(due.map_err(failed), clock.map_err(failed))?;
     let mut known = Known::default();
     if let Some(row) = clock.first() {
         known.clock = Clock { reports_at_ms: ms(row, 0)?, commands_at_ms: ms(row, 1)? };

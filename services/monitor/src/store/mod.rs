@@ -45,11 +45,12 @@ pub async fn save(transaction: &Transaction<'_>, number: i32, lane: &mut Lane) -
     let mut memories = String::new();
     let rows = lane.rows(&mut memories);
     // Statements of one connection: they go out together and are done one after the other.
-    let (is_ours, (), ()) = tokio::try_join!(
+    let (is_ours, locks, battery) = tokio::join!(
         lane::save(transaction, number, &view),
         locks::save(transaction, number, &rows),
         battery::save(transaction, &days),
-    )?;
+    );
+    let (is_ours, _) = fault::both(is_ours, fault::both(locks, battery))?;
     if is_ours { Ok(()) } else { Err(Fault::transient(format!("lane {number} is not as it is remembered"))) }
 }
 

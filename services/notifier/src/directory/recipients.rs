@@ -123,7 +123,9 @@ pub async fn recipients(transaction: &Transaction<'_>, client_ids: &[&str]) -> R
     };
     // Statements of one connection: they go out together.
     let (members, users, contacts, preferences) =
-        tokio::try_join!(read(MEMBERS), read(USERS), read(CONTACTS), read(PREFERENCES))?;
+        tokio::join!(read(MEMBERS), read(USERS), read(CONTACTS), read(PREFERENCES));
+    let ((members, users), (contacts, preferences)) =
+        fault::both(fault::both(members, users), fault::both(contacts, preferences))?;
     gather(&members, &users, &contacts, &preferences).map_err(|error| fault::of(&error))
 }
 

@@ -10,6 +10,9 @@ use tokio_postgres::Error;
 
 use crate::fault::Fault;
 
+/// What the server says to whatever is behind a statement that failed, until the transaction ends.
+const ABORTED: &str = "25P02";
+
 /// Classifies an error of a statement or of a connection.
 pub fn of(error: &Error) -> Fault {
     let Some(database) = error.as_db_error() else {
@@ -23,14 +26,29 @@ pub fn of(error: &Error) -> Fault {
         "22" | "23" => Fault::Permanent(Cow::Owned(why)),
         // The statement, or what it relies on: syntax, names, privileges, transaction state.
         // Not 25006, a server that is read-only for now, nor 25P03, a transaction that was idle for
-        // too long, nor 25P02, what is behind a statement that failed: of several that were sent at
-        // once it may be heard first, and says nothing of the cause.
-        "0A" | "25" | "26" | "2D" | "42" if !["25006", "25P02", "25P03"].contains(&code) => {
+        // too long, nor 25P02, which says nothing of the cause: see [`both`].
+        "0A" | "25" | "26" | "2D" | "42" if !["25006", ABORTED, "25P03"].contains(&code) => {
             Fault::Bug(Cow::Owned(why))
         }
         // Connections, resources, operators, conflicts, and what is not foreseen here.
         _ => Fault::transient(why),
     }
+}
+
+/// Both results of what was sent together in one transaction. Of two errors it is the cause that counts,
+/// not what follows from it, whichever was heard first: by the cause it is decided whether to try again.
+///
+/// Both must have been waited for (`join!`, not `try_join!`).
+pub fn both<A, B>(one: Result<A, Fault>, other: Result<B, Fault>) -> Result<(A, B), Fault> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(one), Err(other)) => Err(if is_consequence(&one) { other } else { one }),
+        (Err(fault), Ok(_)) | (Ok(_), Err(fault)) => Err(fault),
+    }
+}
+
+fn is_consequence(fault: &Fault) -> bool {
+    matches!(fault, Fault::Transient { why, .. } if why.ends_with(&format!("({ABORTED})")))
 }
 
 /// Classifies why there is no connection.

@@ -78,6 +78,31 @@ async fn errors_are_classified() {
 }
 
 #[tokio::test]
+async fn of_what_was_sent_together_the_cause_is_heard() {
+    let postgres = testing::database().await.unwrap();
+    let client = connect(&postgres).await;
+    let run = async |sql: &str| client.query_typed(sql, &[]).await.map_err(|error| fault::of(&error));
+    let transient = |fault: &Fault| matches!(fault, Fault::Transient { .. });
+    for (sql, expected) in [("select 1 / 0", "permanent: "), ("select from nowhere", "bug: ")] {
+        client.batch_execute("begin").await.unwrap();
+        let (cause, behind) = tokio::join!(run(sql), run("select 1"));
+        let (cause, behind) = (cause.map(drop), behind.map(drop));
+        assert!(transient(behind.as_ref().unwrap_err()), "{behind:?}");
+        // In whichever order they are given, and beside what went well.
+        for fault in [
+            fault::both(cause.clone(), behind.clone()).unwrap_err(),
+            fault::both(behind.clone(), cause).unwrap_err(),
+        ] {
+            assert!(fault.to_string().starts_with(expected), "{sql}: {fault}");
+        }
+        assert!(transient(&fault::both(Ok(()), behind.clone()).unwrap_err()));
+        assert!(transient(&fault::both(behind.clone(), behind).unwrap_err()));
+        client.batch_execute("rollback").await.unwrap();
+    }
+    assert_eq!(fault::both(Ok(1), Ok(2)).unwrap(), (1, 2));
+}
+
+#[tokio::test]
 async fn a_server_that_went_away_is_transient_and_comes_back() {
     let mut server = development::DevelopmentPostgres::start().unwrap();
     let postgres = server.settings("postgres");
