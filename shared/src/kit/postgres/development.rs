@@ -34,6 +34,8 @@ const SYSTEM_USER: &str = "postgres";
 const PASSWORD_FILE: &str = "password";
 /// Begin of the names of temporary folders.
 const FOLDER: &str = "latchline-postgres-";
+const WAL: &str = "max_wal_size=4GB";
+const WAL_OF_SMALL: &str = "max_wal_size=96MB";
 /// Longer than making a cluster takes.
 const ABANDONED_AFTER: Duration = Duration::from_secs(300);
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -46,6 +48,8 @@ pub struct DevelopmentPostgres {
     folder: PathBuf,
     is_temporary: bool,
     port: u16,
+    /// How much it writes ahead before it makes a checkpoint, which is what it needs beside its data.
+    wal: &'static str,
     password: String,
     server: Option<Server>,
 }
@@ -72,22 +76,27 @@ impl DevelopmentPostgres {
     pub fn start() -> anyhow::Result<Self> {
         remove_what_others_left();
         let folder = std::env::temp_dir().join(format!("{FOLDER}{}", random_hex::<8>()?));
-        Self::open(folder, true, free_port()?)
+        Self::open(folder, true, free_port()?, WAL)
     }
 
     /// Starts a cluster that keeps its data in `folder`, which is made if it is missing.
     pub fn start_in(folder: &Path, port: u16) -> anyhow::Result<Self> {
-        Self::open(folder.to_owned(), false, port)
+        Self::open(folder.to_owned(), false, port, WAL)
     }
 
-    fn open(folder: PathBuf, is_temporary: bool, port: u16) -> anyhow::Result<Self> {
+    /// As [`Self::start_in`], with little more than its data on the disk.
+    pub fn start_small(folder: &Path, port: u16) -> anyhow::Result<Self> {
+        Self::open(folder.to_owned(), false, port, WAL_OF_SMALL)
+    }
+
+    fn open(folder: PathBuf, is_temporary: bool, port: u16, wal: &'static str) -> anyhow::Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let password_file = folder.join(PASSWORD_FILE);
         let password = match fs::read_to_string(&password_file) {
             Ok(password) => password,
             Err(_) => random_hex::<16>()?,
         };
-        let mut cluster = Self { folder, is_temporary, port, password, server: None };
+        let mut cluster = Self { folder, is_temporary, port, wal, password, server: None };
         if !cluster.data().join("PG_VERSION").exists() {
             cluster.initialise(&password_file)?;
         }
@@ -137,12 +146,9 @@ impl DevelopmentPostgres {
         ensure!(self.server.is_none(), "postgres is running");
         let mut command = as_server_user(&program("postgres")?)?;
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
-        for setting in [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "max_connections=200",
-            "max_wal_size=4GB",
-        ] {
+        for setting in
+            ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", self.wal]
+        {
             command.args(["-c", setting]);
         }
         if self.is_temporary {
@@ -278,8 +284,10 @@ fn end(child: &mut Child, signal: Signal) {
         Signal::Fast => "INT",
         Signal::Immediate => "QUIT",
     };
-    // By the shell, whose `kill` is there even where the program is not.
-    let kill = format!("kill -s {name} {}", child.id());
+    // By the shell, whose `kill` is there even where the program is not. Who stands still (SIGSTOP) hears
+    // of it only when he may go on: its children first, so that none of them is missed.
+    let id = child.id();
+    let kill = format!("kill -s {name} {id}; kill -s CONT $(cat /proc/{id}/task/{id}/children) {id}");
     let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
     let _ = child.wait();
 }
