@@ -121,7 +121,7 @@ fn in_version_5() -> Vec<Case> {
         (packet(0x30, &[&text("a"), &[1, 1, 1], b"\xff"]), 0x81),
         (packet(0x30, &[&text("a"), &[2, 1, 1], b"\xff"]), 0x99),
         (packet(0x30, &[&text("a"), &[9], b"x"]), 0x81),
-        // What may be there once, twice [MQTT-3.3.2-…, 2.2.2.2].
+        // What may be there once, twice (MQTT 5, sections 2.2.2.2 and 3.3.2.3).
         (with(&[0x02, 0, 0, 0, 1, 0x02, 0, 0, 0, 1]), 0x82),
         (with(&[0x03, 0, 1, b'a', 0x03, 0, 1, b'a']), 0x82),
         (with(&[0x08, 0, 1, b'a', 0x08, 0, 1, b'a']), 0x82),
