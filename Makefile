@@ -1,6 +1,6 @@
 # Everything that people run. Each target is one line or one script under scripts/.
 
-.PHONY: help demo test compose-test check bench bench-peers fuzz bench-history bench-watch bench-notify bench-scale chaos
+.PHONY: help demo test compose-test check bench bench-peers fuzz bench-history bench-watch bench-notify bench-scale bench-pipeline chaos
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,9 @@ bench-watch: ## the monitor under 20,000 reports a second of a million locks; 5 
 
 bench-notify: ## the notifier: from a record to the mail server and the SMS gateway; 3 minutes
 	@scripts/bench-notify.sh
+
+bench-pipeline: ## a million locks through Kafka into all services, as a table and a plot; 15 minutes, 10 GB of memory
+	@scripts/bench-pipeline.sh
 
 fuzz: ## each fuzz target for FUZZ_S seconds (60)
 	@scripts/fuzz.sh

@@ -7,7 +7,7 @@
 //! [`scale`] measures the same of few locks and of a million, and [`plot`] draws it.
 //! [`peers`] measures other brokers and a bare echo beside ours, [`store`] a bare producer beside the
 //! bridge. [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by
-//! itself.
+//! itself, and [`pipeline`] all of it together.
 //!
 //! The tools below them: [`target`] starts brokers, [`fleet`] connects locks from a process of its
 //! own, [`publishers`] loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
@@ -25,6 +25,7 @@ pub mod store;
 
 pub mod history;
 pub mod notify;
+pub mod pipeline;
 pub mod watch;
 
 pub mod cost;

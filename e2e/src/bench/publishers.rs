@@ -44,6 +44,11 @@ pub fn delays() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, DELAY_US_MAX, 3).context("a histogram")
 }
 
+/// The same of delays up to a day, for what may take hours.
+pub fn long_delays() -> anyhow::Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, 24 * 60 * DELAY_US_MAX, 3).context("a histogram")
+}
+
 /// Connected locks that publish when told to.
 pub struct Publishers {
     locks: Vec<Arc<Lock>>,

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -10,9 +11,10 @@ use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::report::{ALL, Part, measure};
+use latchline_e2e::bench::scale::crowd::reports::Reports;
 use latchline_e2e::bench::store::{self, side};
 use latchline_e2e::bench::target::Surroundings;
-use latchline_e2e::bench::{history, notify, peers, scale, watch};
+use latchline_e2e::bench::{history, notify, peers, pipeline, scale, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
 
 /// Measures the broker: memory, CPU time, delays, storms
@@ -66,6 +68,8 @@ enum Action {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Measure everything together: a million locks' reports through Kafka into all services
+    Pipeline(PipelineRun),
     /// Measure other brokers and a bare echo beside ours
     Peers {
         /// Little of everything, to see that it works
@@ -92,6 +96,35 @@ enum Action {
         #[arg(long)]
         small: bool,
     },
+}
+
+#[derive(Args)]
+struct PipelineRun {
+    /// Little of everything, to see that it works
+    #[arg(long)]
+    small: bool,
+    /// Locks that report in turn [default: 1000000]
+    #[arg(long)]
+    locks: Option<u32>,
+    /// Reports a second of all together [default: 16700]
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long it is measured, after every lock has reported once [default: 600]
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// What locks report; `repeat` is what the reference's locks do: the last result once more
+    /// [default: heartbeat]
+    #[arg(long)]
+    reports: Option<Reports>,
+    /// Seconds that everything may take to be applied in the end [default: 3600]
+    #[arg(long)]
+    drain: Option<u64>,
+    /// Write the JSON to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the plot to this file
+    #[arg(long)]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -126,6 +159,10 @@ async fn main() -> anyhow::Result<()> {
         },
         Some(Action::Scale(run)) => tokio::select! {
             outcome = measure_scale(run) => outcome,
+            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
+        },
+        Some(Action::Pipeline(run)) => tokio::select! {
+            outcome = measure_pipeline(run) => outcome,
             signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
         },
         Some(Action::Watch { small, json }) => tokio::select! {
@@ -185,11 +222,23 @@ async fn measure_scale(run: ScaleRun) -> anyhow::Result<()> {
     let surroundings = Surroundings::new(&kafka).await?;
     let figures = scale::measure(kafka.choice().name(), &surroundings, plan).await?;
     println!("{figures}");
-    if let Some(path) = run.svg {
-        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        std::fs::write(&path, figures.svg()).with_context(|| format!("write {}", path.display()))?;
-    }
+    draw(run.svg, || figures.svg())?;
     keep(&figures, run.json)
+}
+
+async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
+    let mut plan = if run.small { pipeline::Plan::small() } else { pipeline::Plan::full() };
+    plan.locks = run.locks.unwrap_or(plan.locks);
+    plan.per_second = run.rate.unwrap_or(plan.per_second);
+    plan.window = run.seconds.map_or(plan.window, Duration::from_secs);
+    plan.drain_deadline = run.drain.map_or(plan.drain_deadline, Duration::from_secs);
+    plan.reports = run.reports.unwrap_or(plan.reports);
+    let tell = |what: &str| eprintln!("bench pipeline: {what}");
+    let pipeline = pipeline::measure(Choice::of_environment()?, plan, tell).await?;
+    println!("{pipeline}");
+    draw(run.svg, || pipeline.svg())?;
+    keep(&pipeline, run.json)?;
+    pipeline.check()
 }
 
 async fn measure_peers(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
@@ -229,6 +278,12 @@ async fn measure_notify(small: bool, json: Option<PathBuf>) -> anyhow::Result<()
     let notify = notify::measure(plan).await?;
     println!("{notify}");
     keep(&notify, json)
+}
+
+fn draw(path: Option<PathBuf>, svg: impl Fn() -> String) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::write(&path, svg()).with_context(|| format!("write {}", path.display()))
 }
 
 fn keep(figures: &impl serde::Serialize, json: Option<PathBuf>) -> anyhow::Result<()> {

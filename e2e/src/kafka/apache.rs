@@ -65,6 +65,11 @@ impl Apache {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process.
+    pub fn process_id(&self) -> anyhow::Result<u32> {
+        Ok(self.running()?.id())
+    }
+
     /// Starts it (again) on its port with its data.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let mut command = self.java("kafka.Kafka", &["server.properties"])?;

@@ -111,6 +111,14 @@ impl Kafka {
         }
     }
 
+    /// Its process, if it has one of its own here.
+    pub fn process_id(&self) -> Option<u32> {
+        match self {
+            Self::Apache(apache) => apache.process_id().ok(),
+            Self::Development(_) | Self::External(_) => None,
+        }
+    }
+
     /// What it is.
     pub fn choice(&self) -> Choice {
         match self {

@@ -4,6 +4,7 @@
 //! no group join to wait for, no offsets left behind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -60,21 +61,47 @@ pub async fn ends(
     bootstrap: &str,
     streams: &[impl AsRef<str>],
 ) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
-    let bootstrap = bootstrap.to_owned();
-    let streams: Vec<String> = streams.iter().map(|stream| stream.as_ref().to_owned()).collect();
-    // Looking up metadata and offsets blocks.
-    let look = move || {
-        let consumer = consumer(&bootstrap)?;
-        let mut ends = BTreeMap::new();
-        for stream in streams {
-            for partition in 0..partitions(&consumer, &stream, &bootstrap)? {
-                let (_, end) = watermarks(&consumer, &stream, partition)?;
-                ends.insert((stream.clone(), partition), end);
+    Ends::open(bootstrap, streams).await?.look().await
+}
+
+/// Looks where streams end, again and again.
+#[derive(Clone)]
+pub struct Ends {
+    consumer: Arc<BaseConsumer>,
+    partitions: Arc<[(String, i32)]>,
+}
+
+impl Ends {
+    /// For these streams, which must exist.
+    pub async fn open(bootstrap: &str, streams: &[impl AsRef<str>]) -> anyhow::Result<Self> {
+        let bootstrap = bootstrap.to_owned();
+        let streams: Vec<String> = streams.iter().map(|stream| stream.as_ref().to_owned()).collect();
+        // Looking up metadata blocks.
+        let open = move || {
+            let consumer = consumer(&bootstrap)?;
+            let mut all = Vec::new();
+            for stream in streams {
+                let count = partitions(&consumer, &stream, &bootstrap)?;
+                all.extend((0..count).map(|partition| (stream.clone(), partition)));
             }
-        }
-        Ok(ends)
-    };
-    tokio::task::spawn_blocking(look).await?
+            Ok(Self { consumer: Arc::new(consumer), partitions: all.into() })
+        };
+        tokio::task::spawn_blocking(open).await?
+    }
+
+    /// The offset behind the last record of each partition.
+    pub async fn look(&self) -> anyhow::Result<BTreeMap<(String, i32), i64>> {
+        let Self { consumer, partitions } = self.clone();
+        // Looking up offsets blocks.
+        let look = move || {
+            let end = |(stream, partition): &(String, i32)| {
+                let (_, end) = watermarks(&consumer, stream, *partition)?;
+                Ok(((stream.clone(), *partition), end))
+            };
+            partitions.iter().map(end).collect()
+        };
+        tokio::task::spawn_blocking(look).await?
+    }
 }
 
 /// Reads all partitions of some streams.

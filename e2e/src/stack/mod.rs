@@ -70,6 +70,16 @@ impl Stack {
 
     /// As [`Stack::start`], with further settings of the broker, which win over the stack's own.
     pub async fn start_with(kafka: Kafka, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_as(Name::Broker, &LISTENERS, kafka, settings).await
+    }
+
+    /// As [`Stack::start_with`], but the broker is part of another program, which opens these.
+    pub async fn start_as(
+        name: Name,
+        listeners: &[&str],
+        kafka: Kafka,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         for stream in [STATES, COMMANDS, REJECTED] {
             kafka.create_stream(stream, PARTITIONS).await?;
         }
@@ -90,8 +100,8 @@ impl Stack {
             ("bridge.kafka.servers", kafka.bootstrap()),
         ];
         let further = settings.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        let mut broker = Program::new(Name::Broker, own.into_iter().chain(further));
-        broker.start(&LISTENERS).await?;
+        let mut broker = Program::new(name, own.into_iter().chain(further));
+        broker.start(listeners).await?;
         past_this_second().await;
         Ok(Self { broker, kafka, secrets, folder })
     }

@@ -90,6 +90,13 @@ pub struct Whole {
     pub clocks: Option<Clocks>,
 }
 
+/// What is left of a ground when a broker has its Kafka.
+struct Beneath {
+    postgres: Postgres,
+    disks: Option<Disks>,
+    clocks: Option<Clocks>,
+}
+
 impl Whole {
     /// Starts all of it; ready when every part says so.
     pub async fn start(kafka: Kafka, wishes: Wishes<'_>) -> anyhow::Result<Self> {
@@ -99,13 +106,23 @@ impl Whole {
     /// As [`Whole::start`], on what is there already.
     pub async fn start_on(ground: Ground, wishes: Wishes<'_>) -> anyhow::Result<Self> {
         let Ground { kafka, postgres, disks, clocks } = ground;
+        let broker = wishes.at(&BROKER_PORTS, wishes.broker);
+        let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
+        Self::start_around(stack, Beneath { postgres, disks, clocks }, wishes).await
+    }
+
+    /// As [`Whole::start`], around a broker and a Kafka that run already, on this Postgres.
+    pub async fn start_beside(stack: Stack, postgres: Postgres, wishes: Wishes<'_>) -> anyhow::Result<Self> {
+        Self::start_around(stack, Beneath { postgres, disks: None, clocks: None }, wishes).await
+    }
+
+    async fn start_around(stack: Stack, beneath: Beneath, wishes: Wishes<'_>) -> anyhow::Result<Self> {
+        let Beneath { postgres, disks, clocks } = beneath;
         let surround = |name, program: &mut Program| {
             let clock = clocks.as_ref().map(|clocks| clocks.environment(name)).transpose()?;
             program.surround(clock.into_iter().flatten());
             anyhow::Ok(())
         };
-        let broker = wishes.at(&BROKER_PORTS, wishes.broker);
-        let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
         // Each is started before the next looks for its port: what was free a while ago may be taken.
         let settings = wishes.at(&[(HTTP, 8101)], &[&[PATIENT], wishes.auditor].concat());
         let (kafka, secrets) = (&stack.kafka, &stack.secrets);

@@ -24,6 +24,7 @@ mod notify;
 mod order;
 mod outage;
 mod peers;
+mod pipeline;
 mod rebuild;
 mod reference_hooks;
 mod reference_records;

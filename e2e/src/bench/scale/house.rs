@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 
+use super::crowd::reports::Reports;
 use super::crowd::{Deed, Done, ORDERS, Orders};
 use super::{Everybody, Plan};
 use crate::bench::fleet::{Close, Fleet, Order};
@@ -16,7 +17,7 @@ use crate::process::Process;
 use crate::stack::program::{Name, Program};
 
 /// A million sessions and some: the broker's default is a bound that this measurement is to reach.
-const SESSIONS_MAX: u32 = 1_100_000;
+pub(crate) const SESSIONS_MAX: u32 = 1_100_000;
 
 /// The broker and its locks.
 pub(super) enum House {
@@ -107,9 +108,9 @@ impl House {
         let Self::InProcess { program, orders } = self else { return Ok(None) };
         let (per_second, seconds) = (plan.rate_per_second, plan.delay_window.as_secs_f64());
         let cpu_before = program.process()?.cpu_time()?;
-        let done = orders.carry_out(Deed::Report { per_second, seconds }).await?;
+        let done = orders.carry_out(Deed::Report { per_second, seconds, reports: Reports::Sample }).await?;
         let cpu_s = program.process()?.cpu_time()?.saturating_sub(cpu_before).as_secs_f64();
-        let delays = done.delays.context("a report without delays")?;
+        let delays = done.reported.context("reports without delays")?.delays;
         let cpu_us = (cpu_s - done.clients_cpu_s).max(0.0) * 1e6 / delays.count as f64;
         Ok(Some(Everybody { cpu_us, delays }))
     }

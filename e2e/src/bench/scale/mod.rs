@@ -7,7 +7,7 @@
 //! both kinds compare. All brokers run at once, and the cost of a message is measured by turns.
 
 pub mod crowd;
-mod house;
+pub(crate) mod house;
 mod picture;
 mod stage;
 mod table;

@@ -125,6 +125,11 @@ impl Crowd {
         Err(held(&self.failure).take().unwrap_or_else(|| anyhow!("the crowd has failed before")))
     }
 
+    /// Whether no message with this packet id is under way.
+    pub(super) fn is_free(&self, id: u16) -> bool {
+        self.flights.due_us[usize::from(id) - 1].load(Ordering::Relaxed) == 0
+    }
+
     /// The broker's end of a client's stream, on which `hello` has arrived.
     pub(super) fn arrive(self: &Arc<Self>, index: usize, hello: Bytes) -> Line {
         held(&self.seats[index]).input = hello;

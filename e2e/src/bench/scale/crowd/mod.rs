@@ -7,6 +7,7 @@
 //! what the crowd does to everybody.
 
 mod line;
+pub mod reports;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,11 +35,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::figures::Delays;
 use crate::bench::lock::{self, Session};
-use crate::bench::publishers::report;
-use crate::stack::state_topic;
 use line::{CONNECTING, Crowd};
+use reports::{Log, Reported, Reports};
 
 /// Environment variables that configure the process begin with it.
 pub const ENV_PREFIX: &str = "LATCHLINE_CROWD";
@@ -71,6 +70,8 @@ pub enum Deed {
         per_second: f64,
         /// For so long.
         seconds: f64,
+        /// What.
+        reports: Reports,
     },
     /// All leave at once.
     Leave,
@@ -93,8 +94,8 @@ pub struct Done {
     pub seconds: f64,
     /// CPU time of the clients' thread.
     pub clients_cpu_s: f64,
-    /// Messages, and the delays of their acknowledgements.
-    pub delays: Option<Delays>,
+    /// What came of reports.
+    pub reported: Option<Reported>,
 }
 
 /// The process: as the broker's own, and clients beside it.
@@ -163,17 +164,17 @@ struct Host {
 impl Host {
     async fn measured(&mut self, deed: Deed) -> anyhow::Result<Done> {
         let (begun_at, cpu_before) = (Instant::now(), thread_cpu_s()?);
-        let delays = match deed {
+        let reported = match deed {
             Deed::Gather { first, count } => {
                 self.crowd = Some(Arc::new(Crowd::new(first, count)?));
                 None
             }
             Deed::Connect => self.connect().await.map(|()| None)?,
-            Deed::Report { per_second, seconds } => Some(self.report(per_second, seconds)?),
+            Deed::Report { per_second, seconds, reports } => Some(self.report(per_second, seconds, reports)?),
             Deed::Leave => self.leave().map(|()| None)?,
         };
         let clients_cpu_s = thread_cpu_s()? - cpu_before;
-        Ok(Done { seconds: begun_at.elapsed().as_secs_f64(), clients_cpu_s, delays })
+        Ok(Done { seconds: begun_at.elapsed().as_secs_f64(), clients_cpu_s, reported })
     }
 
     fn crowd(&self) -> anyhow::Result<&Arc<Crowd>> {
@@ -198,22 +199,32 @@ impl Host {
         }
     }
 
-    /// Messages leave when they are due, whatever comes back.
-    fn report(&self, per_second: f64, seconds: f64) -> anyhow::Result<Delays> {
+    /// Messages leave when they are due, whatever comes back; beyond as many as there are packet ids
+    /// they wait, and their delay grows.
+    fn report(&self, per_second: f64, seconds: f64, reports: Reports) -> anyhow::Result<Reported> {
         let crowd = self.crowd()?;
         let count = (per_second * seconds) as u64;
         let (begun_at, acked_before) = (Instant::now(), crowd.acked());
+        let mut log = Log::begin(crowd)?;
         for number in 0..count {
             let due = begun_at + Duration::from_secs_f64(number as f64 / per_second);
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            if now < due {
+                thread::sleep((due - now).max(reports.nap()));
+            }
+            log.look(crowd, now)?;
             let index = (number * STRIDE % crowd.len() as u64) as usize;
-            let id = 1 + (number % u64::from(u16::MAX)) as u16;
-            let topic = state_topic(&lock::id(crowd.first + index as u32));
-            crowd.publish(index, id, &report(topic, id), due)?;
+            let packet_id = 1 + (number % u64::from(u16::MAX)) as u16;
+            while !crowd.is_free(packet_id) {
+                wait_until("the oldest message is acknowledged", crowd, || crowd.is_free(packet_id))?;
+            }
+            let id = lock::id(crowd.first + index as u32);
+            let message = reports.message(&id, number / crowd.len() as u64, packet_id);
+            crowd.publish(index, packet_id, &message, due)?;
             crowd.check()?;
         }
         wait_until("all messages are acknowledged", crowd, || crowd.acked() - acked_before == count)?;
-        Ok(Delays::of(&crowd.take_delays()))
+        log.finish(crowd)
     }
 
     fn leave(&self) -> anyhow::Result<()> {

@@ -1,0 +1,198 @@
+//! What the looks of a run come to: how far each service was behind, whether that grew, and whether it
+//! all holds. Pure.
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+
+use super::Plan;
+use super::probes::{Chain, Probe, Timed};
+use super::sample::{SERVICES, Sample};
+use crate::bench::scale::crowd::reports::Reported;
+
+/// What a service may be further behind at the end of the window than in its middle, by the fitted
+/// line, in seconds of reports. Less is noise: batches, checkpoints of Postgres, neighbours.
+pub(super) const GROWTH_S_MAX: f64 = 2.0;
+/// From end to end in the second half of the window, all but one in a hundred; also to the PUBACK.
+pub(super) const P99_S_MAX: f64 = 10.0;
+/// Part of the reports that must be acknowledged as fast as they were due.
+const PACE_MIN: f64 = 0.99;
+
+/// How far a service was behind in the window.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lag {
+    /// Which.
+    pub service: &'static str,
+    /// Records, half of the time.
+    pub p50: u64,
+    /// Records, but for one second in a hundred.
+    pub p99: u64,
+    /// Records, at most.
+    pub max: u64,
+    /// Records, when the window ended.
+    pub at_end: u64,
+    /// Records a second by which it grew in the second half, by the line that fits best.
+    pub growth_per_second: f64,
+    /// Whether that is more than noise.
+    pub is_growing: bool,
+    /// Reports that it applied, a second.
+    pub applied_per_second: f64,
+}
+
+/// Whether it holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// It does.
+    pub holds: bool,
+    /// Why not.
+    pub why: Vec<String>,
+}
+
+/// Of each service in the first `window_s` seconds.
+pub(super) fn lags(samples: &[Sample], window_s: f64, per_second: f64) -> anyhow::Result<Vec<Lag>> {
+    let window: Vec<&Sample> = samples.iter().filter(|sample| sample.at_s <= window_s).collect();
+    let (first, last) = (window.first().context("no look")?, window.last().context("no look")?);
+    let seconds = last.at_s - first.at_s;
+    ensure!(seconds > 0.0, "too short to measure");
+    let lag = |(number, service): (usize, &&'static str)| {
+        let mut sorted: Vec<u64> = window.iter().map(|sample| sample.lags[number]).collect();
+        sorted.sort_unstable();
+        let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part).round() as usize];
+        let half = window.iter().filter(|sample| sample.at_s >= window_s / 2.0);
+        let points: Vec<_> = half.map(|sample| (sample.at_s, sample.lags[number] as f64)).collect();
+        let growth_per_second = slope(&points);
+        let is_growing = growth_per_second * window_s / 2.0 > GROWTH_S_MAX * per_second;
+        Lag {
+            service,
+            p50: at(0.5),
+            p99: at(0.99),
+            max: at(1.0),
+            at_end: last.lags[number],
+            growth_per_second,
+            is_growing,
+            applied_per_second: (last.applied[number] - first.applied[number]) as f64 / seconds,
+        }
+    };
+    Ok(SERVICES.iter().enumerate().map(lag).collect())
+}
+
+/// Of the line that fits best.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let (mut both, mut square) = (0.0, 0.0);
+    for point in points {
+        both += (point.0 - x) * (point.1 - y);
+        square += (point.0 - x).powi(2);
+    }
+    if square > 0.0 { both / square } else { 0.0 }
+}
+
+/// What is missing in the end.
+pub(super) fn losses(
+    acked: u64,
+    stored: u64,
+    last: &Sample,
+    timed: &[Timed],
+    drain_s: Option<f64>,
+) -> Vec<String> {
+    let mut losses = Vec::new();
+    if stored < acked {
+        losses.push(format!("{acked} reports were acknowledged, and {stored} are in kafka"));
+    }
+    if drain_s.is_none() {
+        let behind = SERVICES.iter().zip(last.lags).filter(|(_, lag)| *lag > 0);
+        let behind: Vec<_> = behind.map(|(service, lag)| format!("{service} by {lag}")).collect();
+        losses.push(format!("at the deadline services are behind: {}", behind.join(", ")));
+    }
+    for Timed { chain, missing, .. } in timed.iter().filter(|timed| timed.missing > 0) {
+        losses.push(format!("{}: {missing} have not arrived", chain.name()));
+    }
+    losses
+}
+
+/// Whether it holds.
+pub(super) fn verdict(
+    plan: &Plan,
+    lags: &[Lag],
+    probes: &[Probe],
+    reported: &Reported,
+    losses: &[String],
+) -> anyhow::Result<Verdict> {
+    let mut why = losses.to_vec();
+    for lag in lags.iter().filter(|lag| lag.is_growing) {
+        let Lag { service, growth_per_second, .. } = lag;
+        why.push(format!("the {service} falls behind by {growth_per_second:.0} records a second"));
+    }
+    let window_s = plan.window.as_secs_f64();
+    let late: Vec<Probe> = probes.iter().filter(|probe| probe.due_s >= window_s / 2.0).copied().collect();
+    for chain in Chain::ALL {
+        let p99_s = Timed::of(chain, &late)?.delays.p99_ms / 1_000.0;
+        if p99_s > P99_S_MAX {
+            why.push(format!("{}: p99 {p99_s:.1} s", chain.name()));
+        }
+    }
+    let p99_s = reported.delays.p99_ms / 1_000.0;
+    if p99_s > P99_S_MAX {
+        why.push(format!("PUBACK: p99 {p99_s:.1} s"));
+    }
+    let in_time: u64 =
+        reported.seconds.iter().filter(|second| second.at_s <= window_s + 1.0).map(|s| s.delays.count).sum();
+    if (in_time as f64) < PACE_MIN * reported.delays.count as f64 {
+        let percent = 100.0 * in_time as f64 / reported.delays.count.max(1) as f64;
+        why.push(format!("{percent:.0} % of the reports were acknowledged in the window"));
+    }
+    Ok(Verdict { holds: why.is_empty(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::pipeline::parts::PARTS;
+
+    fn sample(at_s: f64, lag: u64) -> Sample {
+        let zero = [0; PARTS.len()];
+        let applied = (at_s * 100.0) as u64;
+        Sample {
+            at_s,
+            stored: applied + lag,
+            applied: [applied; 3],
+            lags: [lag, 7, 0],
+            cpu_s: [0.0; PARTS.len()],
+            memory_bytes: zero,
+        }
+    }
+
+    #[test]
+    fn a_line_is_fitted() {
+        assert_eq!(slope(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]), 2.0);
+        assert_eq!(slope(&[(0.0, 4.0), (1.0, 1.0), (2.0, 4.0)]), 0.0);
+        assert_eq!((slope(&[]), slope(&[(1.0, 1.0)])), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_lag_that_grows_is_told_from_one_that_stands() {
+        // After the window, nothing counts.
+        let run = |lag: fn(u64) -> u64| {
+            let samples: Vec<_> = (0..=120).map(|second| sample(second as f64, lag(second))).collect();
+            lags(&samples, 100.0, 100.0).unwrap()
+        };
+        let standing = &run(|second| if second > 100 { 99_999 } else { 50 + second % 3 })[0];
+        assert!(!standing.is_growing && standing.max == 52 && standing.p50 == 51, "{standing:?}");
+        let growing = &run(|second| 10 * second)[0];
+        assert!(growing.is_growing && growing.at_end == 1_000, "{growing:?}");
+        assert!((growing.growth_per_second - 10.0).abs() < 1e-9 && growing.applied_per_second == 100.0);
+        let healing = &run(|second| 2_000 - 10 * second)[0];
+        assert!(!healing.is_growing && healing.max == 2_000, "{healing:?}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let missing = Timed::of(Chain::Alarm, &[Probe { chain: Chain::Alarm, due_s: 1.0, after_s: None }]);
+        let timed = [missing.unwrap()];
+        assert!(losses(10, 11, &sample(1.0, 0), &[], Some(0.1)).is_empty());
+        let losses = losses(10, 9, &sample(1.0, 5), &timed, None);
+        assert_eq!(losses.len(), 3);
+        assert!(losses[1].contains("auditor by 5, monitor by 7"), "{losses:?}");
+    }
+}

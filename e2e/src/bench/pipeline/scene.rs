@@ -1,0 +1,150 @@
+//! Everything that runs, and how it is set: as in production but for the broker, whose process also
+//! holds the fleet.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+use super::Plan;
+use crate::bench::lock;
+use crate::bench::scale::crowd::{ORDERS, Orders};
+use crate::bench::scale::house::SESSIONS_MAX;
+use crate::kafka::{Choice, Kafka};
+use crate::stack::Stack;
+use crate::stack::log;
+use crate::stack::notifier::User;
+use crate::stack::postgres::Postgres;
+use crate::stack::program::{Name, Program};
+use crate::stack::whole::{Whole, Wishes};
+
+/// Signed as often as by default, which tests do more often.
+const AUDITOR: (&str, &str) = ("checkpoint.interval_s", "600");
+/// Those of the client library. The development Kafka needs what tests use.
+const USUAL_PROPERTIES: (&str, &str) = ("consumer.kafka.properties", "{}");
+const ASK_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What runs. It ends when it is dropped.
+pub(super) struct Scene {
+    pub(super) orders: Orders,
+    pub(super) whole: Whole,
+    /// Of the locks that are timed: first those that answer commands, then as many that jam.
+    pub(super) probe_ids: Vec<String>,
+    _folder: TempDir,
+}
+
+impl Scene {
+    /// Starts all of it; nobody is connected yet.
+    pub(super) async fn set(choice: Choice, plan: &Plan) -> anyhow::Result<Self> {
+        let probe_ids: Vec<String> = (0..2 * plan.probe_locks).map(|n| lock::id(plan.locks + n)).collect();
+        let user = |(number, id): (usize, &String)| User {
+            id: format!("user-{number}"),
+            phone: 9_000_000_000 + number as u64,
+            locks: vec![id.clone()],
+        };
+        let users: Vec<User> = probe_ids.iter().enumerate().map(user).collect();
+        let is_development = choice == Choice::Development;
+        let kafka = Kafka::start(choice).await?;
+        let folder = tempfile::Builder::new().prefix("latchline-pipeline-").tempdir()?;
+        // A server that waits for its disk, as in production.
+        let postgres = Postgres::start_in(folder.path().join("postgres")).await?;
+        let broker = [
+            ("listen.ws", ""),
+            ("http.address", ""),
+            ("http.token", ""),
+            ("limits.sessions_max", &SESSIONS_MAX.to_string()),
+        ];
+        let stack = Stack::start_as(Name::Crowd, &["tcp", ORDERS], kafka, &broker).await?;
+        let usual: &[_] = if is_development { &[] } else { &[USUAL_PROPERTIES] };
+        let auditor = [usual, &[AUDITOR]].concat();
+        let wishes =
+            Wishes { users: &users, auditor: &auditor, monitor: usual, notifier: usual, ..Wishes::default() };
+        let mut whole = Whole::start_beside(stack, postgres, wishes).await?;
+        // Who is behind warns; that is told in the result.
+        for program in programs(&mut whole) {
+            program.expect("");
+        }
+        let orders = Orders::connect(whole.stack.broker.address(ORDERS)).await?;
+        Ok(Self { orders, whole, probe_ids, _folder: folder })
+    }
+
+    /// A connection to Postgres.
+    pub(super) async fn client(&self) -> anyhow::Result<Client> {
+        self.whole.postgres.connect().await
+    }
+
+    /// What services say that they did not apply, and locks that the monitor does not know.
+    pub(super) async fn losses(&self, locks: u64) -> anyhow::Result<Vec<String>> {
+        let mut losses = Vec::new();
+        let services = [
+            ("auditor", &*self.whole.audit),
+            ("monitor", &*self.whole.monitor),
+            ("notifier", &*self.whole.notifier),
+        ];
+        for (name, service) in services {
+            let metrics = tokio::time::timeout(ASK_DEADLINE, service.get("/metrics")).await;
+            let metrics = metrics.with_context(|| format!("the {name}'s metrics"))??.text().await?;
+            for what in ["lost_records_total", "kafka_poison_total"] {
+                let count = sum(&metrics, &format!("{name}_{what}"));
+                if count > 0.0 {
+                    losses.push(format!("{name}_{what} is {count}"));
+                }
+            }
+        }
+        let row = self.client().await?.query_one("select count(*) from monitor.lock_current", &[]).await?;
+        let known: i64 = row.get(0);
+        if known.unsigned_abs() != locks {
+            losses.push(format!("the monitor knows {known} of {locks} locks"));
+        }
+        Ok(losses)
+    }
+
+    /// Ends everything; the answer is what the programs warned of.
+    pub(super) async fn finish(mut self) -> anyhow::Result<Vec<String>> {
+        self.whole.notifier.notifier.stop().await?;
+        self.whole.monitor.monitor.stop().await?;
+        self.whole.audit.auditor.stop().await?;
+        // A bench has no sessions to take leave of.
+        self.whole.stack.broker.kill()?;
+        let mut warnings = Vec::new();
+        for (name, program) in
+            ["broker", "auditor", "monitor", "notifier"].iter().zip(programs(&mut self.whole))
+        {
+            let lines = program.lines();
+            let loud: Vec<&String> = lines.iter().filter(|line| log::is_loud(line)).collect();
+            if let Some(first) = loud.first() {
+                warnings.push(format!("{name}: {} warnings, the first: {first}", loud.len()));
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+fn programs(whole: &mut Whole) -> [&mut Program; 4] {
+    let Whole { stack, audit, monitor, notifier, .. } = whole;
+    [&mut stack.broker, &mut audit.auditor, &mut monitor.monitor, &mut notifier.notifier]
+}
+
+/// The sum of all samples of metrics whose name ends so.
+fn sum(metrics: &str, name: &str) -> f64 {
+    let samples = metrics.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let own = series.split('{').next()?;
+        own.ends_with(name).then(|| value.parse::<f64>().ok()).flatten()
+    });
+    samples.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_a_name_are_added_up() {
+        let text = "# HELP x\nlatchline_auditor_kafka_poison_total{stream=\"a\"} 2\n\
+                    latchline_auditor_kafka_poison_total{stream=\"b\"} 3\nlatchline_auditor_other_total 9\n";
+        assert_eq!(sum(text, "auditor_kafka_poison_total"), 5.0);
+        assert_eq!(sum(text, "auditor_lost_records_total"), 0.0);
+    }
+}
