@@ -211,17 +211,36 @@ pub fn family_cpu_time(id: u32) -> anyhow::Result<Duration> {
     Ok(times(id, 4)? + living.sum::<Duration>())
 }
 
+/// Id, name and processor time so far of each thread of this process.
+pub fn cpu_times_of_threads() -> anyhow::Result<Vec<(u32, String, Duration)>> {
+    const PATH: &str = "/proc/self/task";
+    let mut threads = Vec::new();
+    for entry in std::fs::read_dir(PATH).context("read /proc/self/task")? {
+        let id = entry?.file_name();
+        let id = id.to_str().and_then(|id| id.parse().ok()).context("a thread without a number")?;
+        // It may have ended meanwhile.
+        if let Ok((name, time)) = name_and_times(&format!("{PATH}/{id}/stat"), 2) {
+            threads.push((id, name, time));
+        }
+    }
+    Ok(threads)
+}
+
 /// The sum of the first `count` times of a process, in the order of `/proc/PID/stat`.
 fn times(id: u32, count: usize) -> anyhow::Result<Duration> {
+    Ok(name_and_times(&format!("/proc/{id}/stat"), count)?.1)
+}
+
+fn name_and_times(path: &str, count: usize) -> anyhow::Result<(String, Duration)> {
     /// Of the kernel's interface, whatever its own clock: USER_HZ.
     const TICKS_PER_SECOND: u64 = 100;
-    let path = format!("/proc/{id}/stat");
-    let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let stat = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     // The name in parentheses may hold blanks; the times begin with the 12th field after it.
-    let (_, rest) = stat.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
+    let (head, rest) = stat.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
+    let name = head.split_once('(').map_or("", |(_, name)| name).to_owned();
     let fields = rest.split_ascii_whitespace().skip(11).take(count);
     let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    Ok((name, Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)))
 }
 
 /// A port of the loopback interface that is free, and below the range that the kernel gives to

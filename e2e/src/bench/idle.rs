@@ -64,17 +64,32 @@ pub(super) async fn calm_bytes(process: &Process) -> anyhow::Result<u64> {
 
 /// As [`calm_bytes`], of whatever process has this id.
 pub async fn calm_bytes_of(id: u32) -> anyhow::Result<u64> {
+    let settled = settle(|| memory_bytes_of(id)).await?;
+    ensure!(settled.is_calm, "the memory of an idle broker does not come to rest");
+    Ok(settled.bytes)
+}
+
+/// Memory that was waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled {
+    /// How much it was in the end.
+    pub bytes: u64,
+    /// Whether it did not change any more.
+    pub is_calm: bool,
+}
+
+/// Reads memory until it does not change any more, for as long as is reasonable.
+pub async fn settle(read: impl Fn() -> anyhow::Result<u64>) -> anyhow::Result<Settled> {
     let until = Instant::now() + CALM_DEADLINE;
-    let (mut reference, mut looks) = (memory_bytes_of(id)?, 0);
-    while looks < CALM_LOOKS {
-        ensure!(Instant::now() < until, "the memory of an idle broker does not come to rest");
+    let (mut reference, mut looks) = (read()?, 0);
+    while looks < CALM_LOOKS && Instant::now() < until {
         sleep(LOOK_EVERY).await;
-        let bytes = memory_bytes_of(id)?;
+        let bytes = read()?;
         if bytes.abs_diff(reference) <= CALM_BYTES {
             looks += 1;
         } else {
             (reference, looks) = (bytes, 0);
         }
     }
-    memory_bytes_of(id)
+    Ok(Settled { bytes: read()?, is_calm: looks >= CALM_LOOKS })
 }

@@ -24,7 +24,7 @@ use crate::stack::command_topic;
 pub const KEEP_ALIVE_S: u16 = 1200;
 
 /// Locks that connect from one address.
-const LOCKS_PER_ADDRESS: u32 = 4_000;
+pub const LOCKS_PER_ADDRESS: u32 = 4_000;
 
 const FIRST_ID: u64 = 10_083_618_796_833_171;
 /// Packet id of a first SUBSCRIBE.

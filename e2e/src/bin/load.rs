@@ -4,11 +4,13 @@
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use anyhow::Context;
 use clap::Parser;
 use latchline_e2e::load::modes::Mode;
 use latchline_e2e::load::report::Report;
+use tokio::runtime::{Builder, Runtime};
 
 /// Loads any MQTT broker; delays count from when something was due
 #[derive(Parser)]
@@ -19,13 +21,19 @@ struct Arguments {
     mode: Mode,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+/// Threads that read, where the broker and the thread that paces leave cores for them.
+const READERS: usize = 2;
+
+fn main() -> ExitCode {
     let mode = Arguments::parse().mode;
-    let outcome = tokio::select! {
-        outcome = run(&mode) => outcome,
-        signal = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped by Ctrl-C: {signal:?}")),
-    };
+    let outcome = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                outcome = run(&mode) => outcome,
+                signal = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped by Ctrl-C: {signal:?}")),
+            }
+        })
+    });
     match outcome {
         Ok(report) => ExitCode::from(u8::from(!report.is_clean())),
         Err(error) => {
@@ -33,6 +41,17 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    let mut builder = if available_parallelism()?.get() > READERS {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(READERS).thread_name("reader");
+        builder
+    } else {
+        Builder::new_current_thread()
+    };
+    builder.enable_all().build().context("start the runtime")
 }
 
 async fn run(mode: &Mode) -> anyhow::Result<Report> {

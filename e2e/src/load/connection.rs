@@ -24,7 +24,7 @@ use crate::client::packet;
 use crate::load::hello::{Role, is_granted, welcome};
 use crate::load::inbox::Inbox;
 use crate::load::outbox::{Letter, Outbox};
-use crate::load::run::{ID, Run};
+use crate::load::run::{ID, Run, Settings};
 use crate::load::stamp::{STREAMS_MAX, Stamp};
 use crate::load::tally::{Cause, Count, Delay, KINDS, Kind, held};
 use crate::load::wire::{Taken, Wire};
@@ -55,6 +55,10 @@ pub struct Connection {
     pub(super) pongs: AtomicU32,
 }
 
+/// How many PINGREQ a connection had sent with one of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ping(u32);
+
 /// The sending half.
 #[derive(Debug)]
 pub struct Sender {
@@ -64,6 +68,8 @@ pub struct Sender {
     is_blocked: bool,
     /// The connection has ended.
     is_gone: bool,
+    /// PINGREQ so far.
+    pings: u32,
 }
 
 /// The reading half.
@@ -92,20 +98,21 @@ impl Connection {
         let connection = Arc::clone(&reader.connection);
         let (run, id) = (&connection.run, &connection.id);
 
-        connection.put(&role.connect(run, id)).map_err(unreachable)?;
+        let closed = |error| (Cause::Closed, error);
+        connection.put(&role.connect(run, id)).map_err(closed)?;
         let welcome = loop {
-            let refused = |error| (Cause::Refused, error);
-            if let Some(welcome) = welcome(run.settings.protocol, &mut reader.buffer).map_err(refused)? {
+            let welcome = welcome(run.settings.protocol, &mut reader.buffer);
+            if let Some(welcome) = welcome.map_err(|error| (Cause::Protocol, error))? {
                 break welcome;
             }
-            reader.fill().await.map_err(refused)?;
+            reader.fill().await.map_err(closed)?;
         };
         if welcome.code != 0 {
             return Err((Cause::Refused, anyhow::anyhow!("CONNACK {:#04x}", welcome.code)));
         }
         held(&connection.sender).outbox.window = welcome.receive_max.max(1);
         if let Some(subscribe) = role.subscribe(run, id) {
-            reader.subscribe(&subscribe).await.map_err(|error| (Cause::NotGranted, error))?;
+            reader.subscribe(&subscribe).await?;
         }
         Ok(reader)
     }
@@ -122,7 +129,7 @@ impl Connection {
             number,
             id,
             stream,
-            sender: Mutex::new(Sender { outbox, wire, is_blocked: false, is_gone: false }),
+            sender: Mutex::new(Sender { outbox, wire, is_blocked: false, is_gone: false, pings: 0 }),
             wake: Notify::new(),
             leaving: AtomicBool::new(false),
             sequences: Default::default(),
@@ -144,10 +151,12 @@ impl Connection {
         self.addressees.get_or_init(|| locks);
     }
 
-    /// Messages that may be under way from now on, if the broker allows as many.
-    pub fn narrow_window(&self, window: u16) {
+    /// Messages that may be under way from now on: so many, or fewer if the broker does not allow as
+    /// many, which is the answer.
+    pub fn narrow_window(&self, window: u16) -> u16 {
         let outbox = &mut held(&self.sender).outbox;
         outbox.window = outbox.window.min(window.max(1));
+        outbox.window
     }
 
     /// Sends a report, or an answer, that is due.
@@ -184,7 +193,7 @@ impl Connection {
         let stream = self.number + if kind == Kind::Answer { ANSWERS_FROM } else { 0 };
         let payload = self.run.report(&self.id, self.stamp(stream, kind, due_us));
         let (topic, qos) = (Arc::clone(&self.state_topic), self.run.settings.qos);
-        self.post(sender, Letter { topic, payload, qos, kind, due_us });
+        self.post(sender, Letter { topic, payload, qos, kind, lock: self.number, due_us });
     }
 
     fn command_with(&self, sender: &mut Sender, due_us: u64) {
@@ -198,9 +207,14 @@ impl Connection {
 
     fn command_lock_with(&self, sender: &mut Sender, lock: &Connection, due_us: u64) {
         let Some(topic) = lock.command_topic.as_ref().map(Arc::clone) else { return };
-        let kind = Kind::Command;
-        let payload = self.run.command(&lock.id, lock.stamp(lock.number, kind, due_us));
-        self.post(sender, Letter { topic, payload, qos: self.run.settings.qos, kind, due_us });
+        let (kind, qos) = (Kind::Command, self.run.settings.qos);
+        match self.run.command(&lock.id, lock.stamp(lock.number, kind, due_us)) {
+            Ok(payload) => self.post(sender, Letter { topic, payload, qos, kind, lock: lock.number, due_us }),
+            Err(error) => {
+                self.run.tally.count(kind, Count::Due);
+                self.run.tally.wrong(Cause::NotSent, || format!("{}: {error:#}", self.id));
+            }
+        }
     }
 
     fn stamp(&self, stream: u32, kind: Kind, due_us: u64) -> Stamp {
@@ -209,14 +223,28 @@ impl Connection {
     }
 
     fn post(&self, sender: &mut Sender, letter: Letter) {
-        let (tally, kind, qos) = (&self.run.tally, letter.kind, letter.qos);
-        tally.count(kind, Count::Due);
+        let tally = &self.run.tally;
+        tally.count(letter.kind, Count::Due);
         if sender.is_gone || sender.outbox.push(letter).is_err() {
             let what = if sender.is_gone { "its connection is gone" } else { "too many wait" };
             tally.wrong(Cause::NotSent, || format!("{}: {what}", self.id));
-        } else if qos.level() == 0 {
-            tally.count(kind, Count::Acked);
         }
+    }
+
+    /// Says PINGREQ.
+    pub fn ping(&self) -> Ping {
+        let mut sender = held(&self.sender);
+        if !sender.is_gone {
+            sender.pings = sender.pings.wrapping_add(1);
+            sender.outbox.put(&packet::PING_REQUEST);
+            self.flush(&mut sender);
+        }
+        Ping(sender.pings)
+    }
+
+    /// Whether the broker has answered this PINGREQ, and with it read everything before it.
+    pub fn has_answered(&self, Ping(ping): Ping) -> bool {
+        ping.wrapping_sub(self.pongs.load(Ordering::Relaxed)).cast_signed() <= 0
     }
 
     /// Sends bytes as they are.
@@ -231,6 +259,16 @@ impl Connection {
         held(&self.sender).outbox.unsent.len()
     }
 
+    /// Messages that are due and not acknowledged; at QoS 0, not sent.
+    pub(super) fn outstanding(&self) -> usize {
+        held(&self.sender).outbox.outstanding()
+    }
+
+    /// Gives up what has not been sent, and says how many messages that were.
+    pub(super) fn give_up(&self) -> u64 {
+        held(&self.sender).outbox.give_up()
+    }
+
     /// Gives the socket what it takes. What goes wrong is the reading task's to say, which sees it too.
     pub(super) fn flush(&self, sender: &mut Sender) {
         if self.try_flush(sender).is_err() {
@@ -240,12 +278,18 @@ impl Connection {
 
     fn try_flush(&self, sender: &mut Sender) -> anyhow::Result<()> {
         let Sender { outbox, wire, is_blocked, .. } = sender;
-        let mut is_out = wire.flush(&self.stream, &mut outbox.unsent)?;
-        if is_out && outbox.outstanding() > 0 {
-            // Messages may have waited for the socket.
-            outbox.advance();
-            is_out = wire.flush(&self.stream, &mut outbox.unsent)?;
-        }
+        let is_out = loop {
+            let is_out = wire.flush(&self.stream, &mut outbox.unsent);
+            while let Some((kind, lock)) = outbox.departed(wire.out_bytes()) {
+                self.run.tally.acked(kind, lock);
+            }
+            // Messages may have waited for the socket; it is asked until it takes no more, since
+            // nobody else asks again.
+            let is_out = is_out?;
+            if !is_out || !outbox.advance() {
+                break is_out;
+            }
+        };
         if !is_out && !*is_blocked {
             self.wake.notify_one();
         }
@@ -274,6 +318,19 @@ impl Connection {
         !held(&self.sender).is_gone
     }
 
+    /// Whether a message of this lock, or to it, is for this connection on this topic.
+    pub(super) fn awaits(&self, lock: u32, topic: &str) -> bool {
+        match self.role {
+            Role::Lock => lock == self.number && self.command_topic.as_deref() == Some(topic),
+            Role::Operator | Role::Subscriber => topic == self.run.state_topic(lock),
+        }
+    }
+
+    /// Its client id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Notes how long a lock took to come about.
     pub(super) fn note_open(&self, due_us: u64) {
         let tally = &self.run.tally;
@@ -293,21 +350,28 @@ impl Reader {
         Ok(())
     }
 
-    async fn subscribe(&mut self, subscribe: &[u8]) -> anyhow::Result<()> {
-        self.connection.put(subscribe)?;
-        let protocol = self.connection.run.settings.protocol;
-        loop {
-            while let Some(packet) = packet::decode(protocol, &mut self.buffer)? {
-                if is_granted(&packet) {
-                    return Ok(());
-                }
-                // Messages may come before SUBACK.
-                let is_message = matches!(packet, packet::Packet::Publish(_));
-                ensure!(is_message, "{packet:?} instead of a grant");
-                self.take(packet)?;
-            }
-            self.fill().await?;
+    async fn subscribe(&mut self, subscribe: &[u8]) -> Result<(), Refusal> {
+        let closed = |error| (Cause::Closed, error);
+        self.connection.put(subscribe).map_err(closed)?;
+        while !self.take_grant().map_err(|error| (Cause::NotGranted, error))? {
+            self.fill().await.map_err(closed)?;
         }
+        Ok(())
+    }
+
+    /// Reads up to SUBACK; false if it has not come yet.
+    fn take_grant(&mut self) -> anyhow::Result<bool> {
+        let Settings { protocol, qos, .. } = self.connection.run.settings;
+        while let Some(packet) = packet::decode(protocol, &mut self.buffer)? {
+            if is_granted(&packet, qos) {
+                return Ok(true);
+            }
+            // Messages may come before SUBACK.
+            let is_message = matches!(packet, packet::Packet::Publish(_));
+            ensure!(is_message, "{packet:?} instead of a grant");
+            self.take(packet)?;
+        }
+        Ok(false)
     }
 
     /// Waits until something has come.

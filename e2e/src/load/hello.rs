@@ -127,9 +127,11 @@ fn receive_max(properties: &[u8]) -> Option<u16> {
     Some(u16::MAX)
 }
 
-/// Whether this is SUBACK and grants what was asked for.
-pub fn is_granted(packet: &Packet) -> bool {
-    matches!(packet, Packet::Granted { id: SUBSCRIBE_ID, codes } if codes.iter().all(|&code| code < 0x80))
+/// Whether this is SUBACK and grants as much as messages of this quality of service need: with less,
+/// the broker may lose some, and it would be no fault of its.
+pub fn is_granted(packet: &Packet, qos: Qos) -> bool {
+    let suffices = |code: &u8| (qos.level()..0x80).contains(code);
+    matches!(packet, Packet::Granted { id: SUBSCRIBE_ID, codes } if codes.iter().all(suffices))
 }
 
 #[cfg(test)]
@@ -167,5 +169,22 @@ mod tests {
         let code = welcome(Protocol::V3, &mut refused).unwrap().map(|welcome| welcome.code);
         assert_eq!(code, Some(5));
         assert!(welcome(Protocol::V3, &mut BytesMut::from(&b"\xd0\0"[..])).is_err());
+    }
+
+    #[test]
+    fn a_grant_suffices_for_the_messages() {
+        for (qos, code, expected) in [
+            (Qos::AtMostOnce, 0, true),
+            (Qos::AtLeastOnce, 0, false),
+            (Qos::AtLeastOnce, 1, true),
+            (Qos::ExactlyOnce, 1, false),
+            (Qos::ExactlyOnce, 2, true),
+            (Qos::AtMostOnce, 0x80, false),
+        ] {
+            let packet = Packet::Granted { id: SUBSCRIBE_ID, codes: vec![code] };
+            assert_eq!(is_granted(&packet, qos), expected, "{qos:?} {code:#04x}");
+        }
+        assert!(!is_granted(&Packet::Granted { id: 2, codes: vec![1] }, Qos::AtLeastOnce));
+        assert!(!is_granted(&Packet::PingResp, Qos::AtMostOnce));
     }
 }

@@ -7,8 +7,9 @@
 //! knows what has come already, and [`tally`] counts. Before that, [`hello`] introduces a
 //! connection and [`crowd`] opens many of them.
 //!
-//! [`modes`] are what can be done with it, each a few steps of a [`stage`], which measures the
-//! processes from outside and adds up the [`report`]. [`options`] is the command line, [`run`] what
+//! [`modes`] are what can be done with it, each a few steps of a [`stage`], which has a [`look`] at
+//! the processes from outside and adds up the [`report`]. How late the load itself is, [`pace`] says
+//! of what it sends and [`reading`] of what it receives. [`options`] is the command line, [`run`] what
 //! it comes down to.
 //!
 //! Every delay counts from when something was due. Everything that is sent is accounted for at the
@@ -17,10 +18,12 @@
 pub mod modes;
 pub mod options;
 
+pub mod look;
 pub mod report;
 pub mod stage;
 
 pub mod pace;
+pub mod reading;
 pub mod schedule;
 
 pub mod connection;

@@ -1,5 +1,6 @@
 //! What the load can do, each mode a few steps.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,17 +8,19 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use latchline_shared::kit::testing::{Random, Seed};
 use latchline_shared::message::Qos;
+use tokio::task::yield_now;
 
 use crate::bench::fleet::Close;
 use crate::load::connection::Connection;
 use crate::load::crowd::{Crowd, Due, Opening};
 use crate::load::hello::Role;
+use crate::load::look::Memory;
 use crate::load::options::{Common, Flow, Messages, Rate};
 use crate::load::pace::Pace;
-use crate::load::report::Report;
-use crate::load::run::Answers;
+use crate::load::report::{Pacing, Report};
+use crate::load::run::{Answers, Run};
 use crate::load::schedule::{Periodic, Span, even};
-use crate::load::stage::{Memory, Stage, make_room};
+use crate::load::stage::{Stage, make_room};
 use crate::load::stamp::STAMP_BYTES;
 use crate::load::tally::{Count, Delay, Kind};
 
@@ -184,6 +187,7 @@ impl Mode {
         let answers = if matches!(self, Self::Fleet { .. }) { Answers::AtOnce } else { Answers::None };
         let settings = common.settings(self.messages(), answers).await?;
         let mut stage = Stage::new(self.name(), settings, &common.pid, common.seed())?;
+        stage.setup = common.setup(self.beside());
         match self {
             Self::Connect { .. } => connect(&mut stage, common).await?,
             Self::Idle { .. } => idle(&mut stage, common).await?,
@@ -205,7 +209,11 @@ async fn connect(stage: &mut Stage, common: &Common) -> anyhow::Result<()> {
 async fn idle(stage: &mut Stage, common: &Common) -> anyhow::Result<()> {
     let locks = stage.open("connect", Role::Lock, common.opening()?, Memory::Calm).await?;
     let spans = stage.spans(Duration::ZERO, common.length()?);
-    stage.watch("hold", spans.measured, &locks.members, || 0).await?;
+    let Span { from_us, to_us } = spans.measured;
+    let held = locks.members.len() as u64 * (to_us - from_us) / 1_000_000;
+    // What is counted is connections times seconds: none in the beginning, all of them in the end.
+    let counted = Cell::new(0);
+    stage.watch("hold, per connection and second", spans.measured, || counted.replace(held)).await?;
     locks.leave().await;
     Ok(())
 }
@@ -219,7 +227,7 @@ impl Publish {
         ensure!(!publishers.is_empty(), "--publishers is 0");
 
         let load = Load { flow: self.flow, senders: &publishers };
-        load.run(stage, common, ("publish", Kind::Report), &everybody(&[&locks, &subscribers])).await?;
+        load.run(stage, common, ("publish", Kind::Report)).await?;
         stage.drain(&publishers, common.drain()?).await;
         locks.leave().await;
         subscribers.leave().await;
@@ -232,12 +240,13 @@ impl Commands {
         let locks = open_commanded(stage, common).await?;
         let operators = open_operators(stage, common, self.operators).await?;
         let each = operators.members.len();
+        ensure!(each <= locks.members.len(), "--operators {each} are more than the locks");
         for (number, operator) in operators.members.iter().enumerate() {
             let of_this = locks.members.iter().skip(number).step_by(each).map(Arc::clone);
             operator.set_addressees(of_this.collect());
         }
         let load = Load { flow: self.flow, senders: &operators.members };
-        load.run(stage, common, ("command", Kind::Command), &everybody(&[&locks, &operators])).await?;
+        load.run(stage, common, ("command", Kind::Command)).await?;
         stage.drain(&operators.members, common.drain()?).await;
         operators.leave().await;
         locks.leave().await;
@@ -259,6 +268,10 @@ impl Fleet {
         let operators = open_operators(stage, common, self.operators).await?;
         stage.receivers[Kind::Answer as usize] = self.subscribers.into();
 
+        let Self { every: every_s, jitter: jitter_s, unlocks: unlocks_per_second, .. } = *self;
+        stage.setup.pacing = Pacing::Fleet { every_s, jitter_s, unlocks_per_second };
+        let senders = [&locks.members[..], &operators.members].concat();
+        stage.setup.senders = senders.len() as u32;
         let spans = stage.spans(common.warm_up()?, common.length()?);
         let mut random = Random::new(Seed(common.seed()));
         let second = Random::new(Seed(random.number()));
@@ -276,15 +289,13 @@ impl Fleet {
             })
         });
         let unlocks = unlocks.transpose()?;
-        let (run, everybody) = (Arc::clone(&stage.run), everybody(&[&locks, &operators, &subscribers]));
-        stage
-            .watch("report and unlock", spans.measured, &everybody, || run.tally.of_all(Count::Acked))
-            .await?;
-        reports.finish().await;
+        let run = Arc::clone(&stage.run);
+        stage.watch("report and unlock", spans.measured, || run.tally.of_all(Count::Acked)).await?;
+        check_due(&run, Kind::Report, reports).await?;
         if let Some(unlocks) = unlocks {
-            unlocks.finish().await;
+            check_due(&run, Kind::Command, unlocks).await?;
         }
-        stage.drain(&locks.members, common.drain()?).await;
+        stage.drain(&senders, common.drain()?).await;
         operators.leave().await;
         locks.leave().await;
         subscribers.leave().await;
@@ -300,11 +311,10 @@ impl Reconnect {
         stage.run.tally.forget(Delay::Connect);
         for round in 1..=self.rounds {
             let cut_us = stage.run.tally.now_us();
-            locks.cut(self.close).await?;
             // They all want to come back at once, unless they are told to take their time.
             let due = if matches!(opening.due, Due::OnTurn) { Due::At(cut_us) } else { opening.due };
             let again = Opening { due, ..opening };
-            locks = stage.open(&format!("come back, {round}"), Role::Lock, again, Memory::Now).await?;
+            locks = stage.come_back(&format!("cut and come back, {round}"), locks, self.close, again).await?;
         }
         locks.leave().await;
         Ok(())
@@ -352,43 +362,61 @@ impl Load<'_> {
         stage: &mut Stage,
         common: &Common,
         (name, kind): (&str, Kind),
-        everybody: &[Arc<Connection>],
     ) -> anyhow::Result<()> {
-        let spans = stage.spans(common.warm_up()?, common.length()?);
         let run = Arc::clone(&stage.run);
-        let pace = self.start(stage, spans.load)?;
-        stage.watch(name, spans.measured, everybody, || run.tally.of(kind, Count::Acked)).await?;
-        run.set_closed(false);
-        if let Some(pace) = pace {
-            pace.finish().await;
+        let pacing = self.pacing(run.settings.qos);
+        (stage.setup.pacing, stage.setup.senders) = (pacing, self.senders.len() as u32);
+        if let Pacing::ClosedLoop { window } = pacing {
+            // Before the clock starts: with thousands of senders it takes its time.
+            self.prime(&run, window).await;
         }
-        Ok(())
+        let spans = stage.spans(common.warm_up()?, common.length()?);
+        let pace = self.start(&run, pacing, spans.load)?;
+        stage.watch(name, spans.measured, || run.tally.of(kind, Count::Acked)).await?;
+        run.set_closed(false);
+        match pace {
+            Some(pace) => check_due(&run, kind, pace).await,
+            None => Ok(()),
+        }
     }
 
-    fn start(&self, stage: &Stage, span: Span) -> anyhow::Result<Option<Pace>> {
-        let (run, senders) = (&stage.run, self.senders.to_vec());
+    fn pacing(&self, qos: Qos) -> Pacing {
         match self.flow.rate {
-            Rate::PerSecond(per_second) => {
-                let pace = Pace::start(run, even(per_second, span), move |due_us, number| {
-                    senders[number as usize % senders.len()].next(due_us);
-                })?;
-                Ok(Some(pace))
-            }
-            Rate::Max if run.settings.qos == Qos::AtMostOnce => {
-                Ok(Some(Pace::flood(run, senders, span.to_us)?))
-            }
-            Rate::Max => {
-                run.set_closed(true);
-                for sender in senders {
-                    sender.narrow_window(self.flow.window);
-                    (0..self.flow.window).for_each(|_| sender.next(run.tally.now_us()));
-                }
-                Ok(None)
-            }
+            Rate::PerSecond(per_second) => Pacing::OpenLoop { per_second },
+            Rate::Max if qos == Qos::AtMostOnce => Pacing::Flood,
+            Rate::Max => Pacing::ClosedLoop { window: self.flow.window },
         }
+    }
+
+    /// Opens the closed loop: as many messages as may be under way, and no more, since the others
+    /// would wait in the load.
+    async fn prime(&self, run: &Run, window: u16) {
+        run.set_closed(true);
+        for sender in self.senders {
+            let window = sender.narrow_window(window);
+            (0..window).for_each(|_| sender.next(run.tally.now_us()));
+            // Acknowledgements are read meanwhile.
+            yield_now().await;
+        }
+    }
+
+    fn start(&self, run: &Arc<Run>, pacing: Pacing, span: Span) -> anyhow::Result<Option<Pace>> {
+        let senders = self.senders.to_vec();
+        Ok(match pacing {
+            Pacing::OpenLoop { per_second } => {
+                Some(Pace::start(run, even(per_second, span), move |due_us, number| {
+                    senders[number as usize % senders.len()].next(due_us);
+                })?)
+            }
+            Pacing::Flood => Some(Pace::flood(run, senders, span.to_us)?),
+            Pacing::None | Pacing::ClosedLoop { .. } | Pacing::Fleet { .. } => None,
+        })
     }
 }
 
-fn everybody(crowds: &[&Crowd]) -> Vec<Arc<Connection>> {
-    crowds.iter().flat_map(|crowd| crowd.members.iter().map(Arc::clone)).collect()
+/// Waits until all that was due has been put in, and fails if it is not as much as was due.
+async fn check_due(run: &Run, kind: Kind, pace: Pace) -> anyhow::Result<()> {
+    let (due, put_in) = (pace.finish().await?, run.tally.of(kind, Count::Due));
+    ensure!(due == put_in, "{due} messages of a kind ({}) were due, {put_in} were put in", kind.name());
+    Ok(())
 }

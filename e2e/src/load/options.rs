@@ -17,6 +17,7 @@ use crate::arguments::Key;
 use crate::bench::lock::{KEEP_ALIVE_S, Session};
 use crate::load::connection::ANSWERS_FROM;
 use crate::load::crowd::{Due, Opening};
+use crate::load::report::Setup;
 use crate::load::run::{Answers, ID, Login, Settings};
 use crate::load::wire::Security;
 
@@ -227,6 +228,21 @@ impl Common {
             Some(other) => bail!("--connect-rate {other} is no rate"),
         };
         Ok(Opening { count: self.connections, at_once: self.at_once, due })
+    }
+
+    /// What was asked for; what is sent is for the mode to say.
+    pub fn setup(&self, beside: u32) -> Setup {
+        Setup {
+            connections: self.connections,
+            beside,
+            at_once: self.at_once,
+            connect_rate: self.connect_rate,
+            keep_alive_s: self.keep_alive,
+            kept: self.kept,
+            warm_up_s: self.warm_up,
+            seconds: self.seconds,
+            ..Setup::default()
+        }
     }
 
     /// How some connections are opened that are not locks.

@@ -5,6 +5,9 @@
 //! 16-bit packet ids, or the window of a closed loop) and while the socket takes nothing. It does
 //! not change when it was due.
 //!
+//! A message of QoS 0, which nobody acknowledges, is departing until the socket has taken its last
+//! byte: only then has it been sent.
+//!
 //! Invariants: messages leave in the order in which they were due. `flights` is in the order of
 //! packet ids, which are given out one after the other and not again before the oldest has landed.
 //! Both queues are bounded; what finds no place is the caller's to count.
@@ -35,6 +38,8 @@ pub struct Letter {
     pub qos: Qos,
     /// What it counts as.
     pub kind: Kind,
+    /// Number of the lock that it is from, or to.
+    pub lock: u32,
     /// Microseconds since the run began.
     pub due_us: u64,
 }
@@ -48,8 +53,19 @@ pub struct Flight {
     released: bool,
     /// What it counts as.
     pub kind: Kind,
+    /// Number of the lock that it is from, or to.
+    pub lock: u32,
     /// When it was due.
     pub due_us: u64,
+}
+
+/// A message of QoS 0 that the socket has not taken yet.
+#[derive(Debug, Clone, Copy)]
+struct Departing {
+    /// How many bytes the socket has taken when it has taken this message.
+    ends_at: u64,
+    kind: Kind,
+    lock: u32,
 }
 
 /// What an acknowledgement means.
@@ -74,8 +90,12 @@ pub struct Outbox {
     last_id: u16,
     flights: VecDeque<Flight>,
     waiting: VecDeque<Letter>,
+    /// Bounded by `unsent`, since each has a byte there.
+    departing: VecDeque<Departing>,
     /// What the socket has not taken yet.
     pub unsent: BytesMut,
+    /// Bytes that were put into `unsent` so far.
+    put_bytes: u64,
 }
 
 impl Outbox {
@@ -87,7 +107,9 @@ impl Outbox {
             last_id: 0,
             flights: VecDeque::new(),
             waiting: VecDeque::new(),
+            departing: VecDeque::new(),
             unsent: BytesMut::new(),
+            put_bytes: 0,
         }
     }
 
@@ -103,18 +125,36 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends what waits, as far as there is room for it.
-    pub fn advance(&mut self) {
+    /// Sends what waits, as far as there is room for it; false if nothing has moved.
+    pub fn advance(&mut self) -> bool {
+        let before = self.waiting.len();
         while self.waiting.front().is_some_and(|letter| self.has_room(letter.qos))
             && let Some(letter) = self.waiting.pop_front()
         {
             self.send(&letter);
         }
+        self.waiting.len() < before
     }
 
     /// Sends bytes as they are, after what is there.
     pub fn put(&mut self, bytes: &[u8]) {
         self.unsent.extend_from_slice(bytes);
+        self.put_bytes += bytes.len() as u64;
+    }
+
+    /// Takes the next message of QoS 0 that has left whole with the first `out_bytes` bytes: its
+    /// kind and its lock.
+    pub fn departed(&mut self, out_bytes: u64) -> Option<(Kind, u32)> {
+        self.departing.front().filter(|departing| departing.ends_at <= out_bytes)?;
+        self.departing.pop_front().map(|departing| (departing.kind, departing.lock))
+    }
+
+    /// Gives up what has not been sent whole, and says how many messages that were.
+    pub fn give_up(&mut self) -> u64 {
+        let count = self.waiting.len() + self.departing.len();
+        self.waiting.clear();
+        self.departing.clear();
+        count as u64
     }
 
     /// Takes an acknowledgement.
@@ -141,9 +181,9 @@ impl Outbox {
         })
     }
 
-    /// Messages that are due and not acknowledged.
+    /// Messages that are due and not acknowledged; at QoS 0, not sent.
     pub fn outstanding(&self) -> usize {
-        self.flights.len() + self.waiting.len()
+        self.flights.len() + self.waiting.len() + self.departing.len()
     }
 
     fn has_room(&self, qos: Qos) -> bool {
@@ -155,12 +195,16 @@ impl Outbox {
     }
 
     fn send(&mut self, letter: &Letter) {
-        let Letter { topic, payload, qos, kind, due_us } = letter;
-        let id = if *qos > Qos::AtMostOnce { self.next_id() } else { 0 };
-        packet::put_publish(&mut self.unsent, self.protocol, (topic, payload), *qos, 0, id);
-        if *qos > Qos::AtMostOnce {
+        let &Letter { ref topic, ref payload, qos, kind, lock, due_us } = letter;
+        let id = if qos > Qos::AtMostOnce { self.next_id() } else { 0 };
+        let before = self.unsent.len();
+        packet::put_publish(&mut self.unsent, self.protocol, (topic, payload), qos, 0, id);
+        self.put_bytes += (self.unsent.len() - before) as u64;
+        if qos > Qos::AtMostOnce {
             self.last_id = id;
-            self.flights.push_back(Flight { id, qos: *qos, released: false, kind: *kind, due_us: *due_us });
+            self.flights.push_back(Flight { id, qos, released: false, kind, lock, due_us });
+        } else {
+            self.departing.push_back(Departing { ends_at: self.put_bytes, kind, lock });
         }
     }
 
@@ -186,7 +230,8 @@ mod tests {
     use crate::client::packet::Packet;
 
     fn letter(qos: Qos, due_us: u64) -> Letter {
-        Letter { topic: "t".into(), payload: Bytes::from_static(b"p"), qos, kind: Kind::Report, due_us }
+        let (topic, payload) = ("t".into(), Bytes::from_static(b"p"));
+        Letter { topic, payload, qos, kind: Kind::Report, lock: 7, due_us }
     }
 
     /// Takes what has been sent.
@@ -219,7 +264,25 @@ mod tests {
         outbox.push(letter(Qos::AtMostOnce, 5)).unwrap();
         outbox.advance();
         assert_eq!(sent(&mut outbox), [4, 5, 0], "QoS 0 does not overtake");
-        assert_eq!(outbox.outstanding(), 2);
+        assert_eq!(outbox.outstanding(), 3);
+    }
+
+    #[test]
+    fn messages_of_qos_0_are_sent_when_their_last_byte_is() {
+        let mut outbox = Outbox::new(Protocol::V3);
+        outbox.put(b"before");
+        (0..2).for_each(|due_us| outbox.push(letter(Qos::AtMostOnce, due_us)).unwrap());
+        // Type, length, topic of a byte and payload of another.
+        let each = 6;
+        for (out_bytes, departed) in [(0, 0), (6 + each - 1, 0), (6 + each, 1), (5 + 2 * each, 0)] {
+            let count = std::iter::from_fn(|| outbox.departed(out_bytes)).count();
+            assert_eq!(count, departed, "{out_bytes}");
+        }
+        assert_eq!((outbox.outstanding(), outbox.give_up(), outbox.outstanding()), (1, 1, 0));
+        assert_eq!(outbox.departed(u64::MAX), None, "it is accounted for");
+        while outbox.push(letter(Qos::AtMostOnce, 0)).is_ok() {}
+        assert_eq!(outbox.give_up() as usize, WAITING_MAX + UNSENT_BYTES_MAX.div_ceil(each as usize) - 3);
+        assert!(!outbox.advance(), "nothing waits any more");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! One run of the load: whom it is against, as whom, and what all its connections count together.
 //!
-//! A run is shared by every connection and never changes but for its counters and for whether the
-//! next message is sent when one is acknowledged.
+//! A run is shared by every connection and never changes but for its counters, for whether the next
+//! message is sent when one is acknowledged, and for the addresses that connections come from.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::Context;
 use latchline_shared::command::Action;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::bench::lock;
 use crate::load::stamp::{Payloads, Stamp};
-use crate::load::tally::{Cause, Tally};
+use crate::load::tally::Tally;
 use crate::load::wire::Security;
 use crate::random;
 
@@ -88,6 +88,8 @@ pub struct Run {
     payloads: Payloads,
     /// Whether an acknowledgement calls for the next message.
     closed: AtomicBool,
+    /// By how many locks the source addresses are shifted.
+    shift: AtomicU32,
 }
 
 impl Run {
@@ -98,6 +100,7 @@ impl Run {
             id: u32::from_le_bytes(random::bytes()?),
             payloads: Payloads::of(settings.payload_bytes),
             closed: AtomicBool::new(false),
+            shift: AtomicU32::new(0),
             settings,
         })
     }
@@ -120,7 +123,18 @@ impl Run {
     /// Address that a connection comes from, where there are several.
     pub fn source(&self, number: u32) -> Option<IpAddr> {
         let is_near = self.settings.target.ip().is_loopback() && self.settings.target.is_ipv4();
-        is_near.then(|| lock::source(number))
+        is_near.then(|| lock::source(number.saturating_add(self.shift.load(Ordering::Relaxed))))
+    }
+
+    /// From now on connections come from other addresses than those of `count` locks did: a port
+    /// rests for a minute after its connection was closed.
+    pub fn shift_sources(&self, count: u32) {
+        self.shift.fetch_add(count.next_multiple_of(lock::LOCKS_PER_ADDRESS), Ordering::Relaxed);
+    }
+
+    /// Where lock `number` of this run reports to.
+    pub fn state_topic(&self, number: u32) -> String {
+        self.settings.state_topic.replace(ID, &self.lock_id(number))
     }
 
     /// Payload of a report.
@@ -129,12 +143,11 @@ impl Run {
     }
 
     /// Payload of a command, signed if there is a key.
-    pub fn command(&self, id: &str, stamp: Stamp) -> Bytes {
-        let Some(master) = &self.settings.master else { return self.payloads.payload(id, stamp) };
-        self.signed(master, id, stamp).unwrap_or_else(|error| {
-            self.tally.wrong(Cause::NotSent, || format!("a command cannot be signed: {error:#}"));
-            Bytes::new()
-        })
+    pub fn command(&self, id: &str, stamp: Stamp) -> anyhow::Result<Bytes> {
+        match &self.settings.master {
+            Some(master) => self.signed(master, id, stamp).context("sign a command"),
+            None => Ok(self.payloads.payload(id, stamp)),
+        }
     }
 
     fn signed(&self, master: &MasterKey, id: &str, stamp: Stamp) -> anyhow::Result<Bytes> {
@@ -151,5 +164,43 @@ impl Run {
             extra: &[],
         };
         Ok(sign_command(&draft, id, &master.command_key(id), SignLength::Full)?.into())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A run against nobody.
+    pub(in crate::load) fn run() -> Arc<Run> {
+        let settings = Settings {
+            target: SocketAddr::from(([127, 0, 0, 1], 9)),
+            protocol: Protocol::V3,
+            security: None,
+            login: Login::Nobody,
+            operator: Login::Nobody,
+            master: None,
+            state_topic: "devices/{id}/state".to_owned(),
+            command_topic: None,
+            first: 0,
+            session: lock::Session::Clean,
+            keep_alive_s: 0,
+            qos: Qos::AtLeastOnce,
+            payload_bytes: 300,
+            answers: Answers::None,
+        };
+        Arc::new(Run::new(settings).unwrap())
+    }
+
+    #[test]
+    fn connections_that_come_back_come_from_other_addresses() {
+        let run = run();
+        let sources = || [0, 3_999, 4_000, 7_999].map(|number| run.source(number).unwrap());
+        let before = sources();
+        assert!(before[0] == before[1] && before[1] != before[2] && before[2] == before[3]);
+        run.shift_sources(8_000);
+        assert!(sources().iter().all(|source| !before.contains(source)), "{before:?}, {:?}", sources());
     }
 }

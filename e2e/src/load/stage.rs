@@ -2,7 +2,6 @@
 //! for it, while the processes under load are measured from outside.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -10,31 +9,21 @@ use latchline_shared::message::{Protocol, Qos};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bench::figures::Delays;
-use crate::bench::idle::calm_bytes_of;
-use crate::bench::meter::memory_bytes_of;
+use crate::bench::fleet::Close;
 use crate::bench::report::Machine;
-use crate::client::packet::PING_REQUEST;
-use crate::load::connection::Connection;
-use crate::load::crowd::{Crowd, Opening, keep_alive};
+use crate::load::connection::{Connection, Ping};
+use crate::load::crowd::{Crowd, Opening};
 use crate::load::hello::Role;
-use crate::load::report::{Messages, Phase, Report, Usage};
+use crate::load::look::{Look, Memory, Resident, Watched};
+use crate::load::reading::Reading;
+use crate::load::report::{Messages, Phase, Report, Setup, Usage};
 use crate::load::run::{Run, Settings};
 use crate::load::schedule::Span;
 use crate::load::tally::{Cause, Count, Delay, KINDS, Kind};
-use crate::process::cpu_time;
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Files that this process needs beside its connections.
 const FILES_BESIDE: u64 = 64;
-
-/// Whether memory is read as it is, or once it has come to rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// As it is.
-    Now,
-    /// Once it does not change any more.
-    Calm,
-}
 
 /// How long the load goes on.
 #[derive(Debug, Clone, Copy)]
@@ -51,37 +40,38 @@ pub struct Stage {
     pub run: Arc<Run>,
     /// How often each message is received, by kind.
     pub receivers: [u64; KINDS.len()],
+    /// What is done, as it was asked for.
+    pub setup: Setup,
     mode: &'static str,
     seed: u64,
     machine: Machine,
-    processes: Vec<(u32, String)>,
+    watched: Watched,
     phases: Vec<Phase>,
+    _reading: Reading,
 }
 
-/// The processes at one moment.
-struct Look {
-    at: Instant,
-    load_cpu: Duration,
-    cpu: Vec<Duration>,
-    memory_bytes: Vec<u64>,
+/// What a phase has added to the memory of the processes.
+enum Growth<'a> {
+    /// That means nothing.
+    None,
+    /// Since then, by so many connections.
+    Of(&'a [Resident], usize),
 }
 
 impl Stage {
     /// A run that begins now; the processes are there.
     pub fn new(mode: &'static str, settings: Settings, pids: &[u32], seed: u64) -> anyhow::Result<Self> {
-        let name = |&pid: &u32| {
-            let path = format!("/proc/{pid}/comm");
-            let name = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-            anyhow::Ok((pid, name.trim().to_owned()))
-        };
+        let run = Arc::new(Run::new(settings)?);
         Ok(Self {
-            run: Arc::new(Run::new(settings)?),
             receivers: [0; KINDS.len()],
+            setup: Setup::default(),
             mode,
             seed,
             machine: Machine::this()?,
-            processes: pids.iter().map(name).collect::<Result<_, _>>()?,
+            watched: Watched::of(pids)?,
             phases: Vec::new(),
+            _reading: Reading::start(&run)?,
+            run,
         })
     }
 
@@ -93,38 +83,44 @@ impl Stage {
         opening: Opening,
         memory: Memory,
     ) -> anyhow::Result<Crowd> {
-        let before = self.look(memory).await?;
-        let begun = Instant::now();
+        let memory_before = self.watched.memory(memory).await?;
+        let before = self.watched.look()?;
         let crowd = Crowd::open(&self.run, role, opening).await?;
-        let seconds = begun.elapsed();
-        let after = self.look(memory).await?;
-        self.note(name, crowd.members.len() as u64, seconds, (&before, &after), crowd.members.len());
+        let after = self.watched.look()?;
+        let memory = self.watched.memory(memory).await?;
+        let count = crowd.members.len();
+        self.note(name, count as u64, (&before, &after), &memory, Growth::Of(&memory_before, count));
         Ok(crowd)
     }
 
-    /// Waits for the span to begin and to end, and notes as a phase what `count` grew by meanwhile.
-    /// All connections are kept alive.
-    pub async fn watch(
+    /// Cuts locks and lets them come back, as a phase that has both.
+    pub async fn come_back(
         &mut self,
         name: &str,
-        span: Span,
-        members: &[Arc<Connection>],
-        count: impl Fn() -> u64,
-    ) -> anyhow::Result<()> {
+        locks: Crowd,
+        close: Close,
+        opening: Opening,
+    ) -> anyhow::Result<Crowd> {
+        let before = self.watched.look()?;
+        locks.cut(close).await?;
+        self.run.shift_sources(opening.count);
+        let locks = Crowd::come_back(&self.run, Role::Lock, opening).await?;
+        let after = self.watched.look()?;
+        let memory = self.watched.memory(Memory::Now).await?;
+        self.note(name, locks.members.len() as u64, (&before, &after), &memory, Growth::None);
+        Ok(locks)
+    }
+
+    /// Waits for the span to begin and to end, and notes as a phase what `count` grew by meanwhile.
+    pub async fn watch(&mut self, name: &str, span: Span, count: impl Fn() -> u64) -> anyhow::Result<()> {
         let (from, to) = (self.run.tally.at(span.from_us), self.run.tally.at(span.to_us));
-        let keep_alive_s = self.run.settings.keep_alive_s;
-        let watch = async {
-            sleep_until(from.into()).await;
-            let (before, counted) = (self.look(Memory::Now).await?, count());
-            sleep_until(to.into()).await;
-            let (after, counted) = (self.look(Memory::Now).await?, count() - counted);
-            self.note(name, counted, after.at - before.at, (&before, &after), 0);
-            anyhow::Ok(())
-        };
-        tokio::select! {
-            outcome = watch => outcome,
-            () = keep_alive(members, keep_alive_s) => Ok(()),
-        }
+        sleep_until(from.into()).await;
+        let (before, counted) = (self.watched.look()?, count());
+        sleep_until(to.into()).await;
+        let (after, counted) = (self.watched.look()?, count() - counted);
+        let memory = self.watched.memory(Memory::Now).await?;
+        self.note(name, counted, (&before, &after), &memory, Growth::None);
+        Ok(())
     }
 
     /// The span of the load, which begins now, and that which is measured, after the warm-up.
@@ -132,45 +128,37 @@ impl Stage {
         let from_us = self.run.tally.now_us();
         let warm_us = from_us + warm_up.as_micros() as u64;
         let to_us = warm_us + length.as_micros() as u64;
+        self.run.tally.forget_messages();
         self.run.tally.set_window(warm_us, to_us);
         Spans { load: Span { from_us, to_us }, measured: Span { from_us: warm_us, to_us } }
     }
 
-    /// Waits until everything that was sent is acknowledged and received, and counts what is not.
+    /// Waits until everything that was due is sent, acknowledged and received, and counts what is not.
     pub async fn drain(&self, senders: &[Arc<Connection>], deadline: Duration) {
         let until = Instant::now() + deadline;
-        let asked = self.ask(senders);
-        while Instant::now() < until {
-            let answered = asked
-                .iter()
-                .all(|(sender, pongs)| !sender.is_open() || sender.pongs.load(Ordering::Relaxed) > *pongs);
-            if answered && self.unacknowledged() == 0 && self.lost().iter().all(|&(_, lost)| lost == 0) {
-                return;
-            }
-            sleep(LOOK_EVERY).await;
+        let is_out = || senders.iter().all(|sender| !sender.is_open() || sender.outstanding() == 0);
+        let is_quiet = || is_out() && self.unacknowledged() == 0 && self.lost().all(|(_, lost)| lost == 0);
+        let mut asked = Vec::new();
+        // At QoS 0, the broker has read everything when it answers what came after it.
+        if wait(until, is_quiet).await && self.run.settings.qos == Qos::AtMostOnce {
+            asked = senders.iter().map(|sender| (sender, sender.ping())).collect();
+            wait(until, || !asked.iter().any(is_silent) && is_quiet()).await;
         }
+
         let tally = &self.run.tally;
+        let not_sent = senders.iter().map(|sender| sender.give_up()).sum();
+        tally.wrong_often(Cause::NotSent, not_sent, || format!("the socket had no room within {deadline:?}"));
         tally.wrong_often(Cause::Unacknowledged, self.unacknowledged(), || {
             format!("within {deadline:?} of the last")
+        });
+        let silent = asked.iter().filter(|asked| is_silent(asked)).count() as u64;
+        tally.wrong_often(Cause::Unacknowledged, silent, || {
+            format!("no PINGRESP after messages of QoS 0 within {deadline:?}")
         });
         for (kind, lost) in self.lost() {
             let what = || format!("a {}, acknowledged and not received within {deadline:?}", kind.name());
             tally.wrong_often(Cause::Lost, lost, what);
         }
-    }
-
-    /// Messages of QoS 0 are behind a broker that has answered what came after them.
-    fn ask<'a>(&self, senders: &'a [Arc<Connection>]) -> Vec<(&'a Arc<Connection>, u32)> {
-        if self.run.settings.qos > Qos::AtMostOnce {
-            return Vec::new();
-        }
-        let ask = |sender: &'a Arc<Connection>| {
-            let pongs = sender.pongs.load(Ordering::Relaxed);
-            // Whether it has ended is its reader's to say.
-            let _ = sender.put(&PING_REQUEST);
-            (sender, pongs)
-        };
-        senders.iter().map(ask).collect()
     }
 
     fn unacknowledged(&self) -> u64 {
@@ -181,72 +169,68 @@ impl Stage {
         tally.of_all(Count::Due).saturating_sub(settled)
     }
 
-    fn lost(&self) -> [(Kind, u64); KINDS.len()] {
-        KINDS.map(|kind| {
-            let expected = self.run.tally.of(kind, Count::Acked) * self.receivers[kind as usize];
-            (kind, expected.saturating_sub(self.run.tally.of(kind, Count::Received)))
-        })
+    fn lost(&self) -> impl Iterator<Item = (Kind, u64)> {
+        KINDS.into_iter().map(|kind| (kind, self.run.tally.lost(kind, self.receivers[kind as usize])))
     }
 
-    /// Notes a phase; `grown` connections have come meanwhile.
     fn note(
         &mut self,
         name: &str,
         count: u64,
-        took: Duration,
         (before, after): (&Look, &Look),
-        grown: usize,
+        memory: &[Resident],
+        growth: Growth<'_>,
     ) {
+        let took = (after.at - before.at).as_secs_f64();
         let each = |cpu: Duration| (count > 0).then(|| cpu.as_secs_f64() * 1e6 / count as f64);
         let usage = |(at, (pid, name)): (usize, &(u32, String))| {
-            let cpu = after.cpu[at].saturating_sub(before.cpu[at]);
-            let grown_bytes = after.memory_bytes[at] as f64 - before.memory_bytes[at] as f64;
+            let cpu = after.processes[at].saturating_sub(before.processes[at]);
+            let bytes = memory[at].bytes;
+            let memory_bytes_each = match growth {
+                Growth::Of(before, grown) if grown > 0 => {
+                    Some((bytes as f64 - before[at].bytes as f64) / grown as f64)
+                }
+                Growth::Of(..) | Growth::None => None,
+            };
             Usage {
                 pid: *pid,
                 name: name.clone(),
                 cpu_seconds: cpu.as_secs_f64(),
                 cpu_us_each: each(cpu),
-                memory_bytes: after.memory_bytes[at],
-                memory_bytes_each: (grown > 0).then(|| grown_bytes / grown as f64),
+                memory_bytes: bytes,
+                memory_quality: memory[at].quality,
+                memory_bytes_each,
             }
         };
         self.phases.push(Phase {
             name: name.to_owned(),
-            seconds: took.as_secs_f64(),
+            seconds: took,
             count,
-            per_second: count as f64 / took.as_secs_f64().max(1e-6),
-            load_cpu_us_each: each(after.load_cpu.saturating_sub(before.load_cpu)),
-            processes: self.processes.iter().enumerate().map(usage).collect(),
+            per_second: count as f64 / took.max(1e-6),
+            load_cpu_us_each: each(after.load.saturating_sub(before.load)),
+            load_threads: after.threads_since(before),
+            processes: self.watched.processes().iter().enumerate().map(usage).collect(),
         });
-    }
-
-    async fn look(&self, memory: Memory) -> anyhow::Result<Look> {
-        let (mut cpu, mut memory_bytes) = (Vec::new(), Vec::new());
-        for (pid, name) in &self.processes {
-            let bytes = match memory {
-                Memory::Now => memory_bytes_of(*pid),
-                Memory::Calm => calm_bytes_of(*pid).await,
-            };
-            memory_bytes.push(bytes.with_context(|| format!("measure {name} ({pid})"))?);
-        }
-        for (pid, _) in &self.processes {
-            cpu.push(cpu_time(*pid)?);
-        }
-        Ok(Look { at: Instant::now(), load_cpu: cpu_time(std::process::id())?, cpu, memory_bytes })
     }
 
     /// Adds everything up.
     pub fn finish(self) -> Report {
         let (settings, tally) = (&self.run.settings, &self.run.tally);
         let delays = |delay| Delays::of(&tally.delays_us(delay));
-        let messages = KINDS.map(|kind| Messages {
-            kind,
-            due: tally.of(kind, Count::Due),
-            acked: tally.of(kind, Count::Acked),
-            received: tally.of(kind, Count::Received),
-            double: tally.of(kind, Count::Double),
-            acked_after: delays(Delay::Acked(kind)),
-            received_after: delays(Delay::Received(kind)),
+        let is_open = self.setup.pacing.is_open();
+        let messages = KINDS.map(|kind| {
+            let (acked, received) = (delays(Delay::Acked(kind)), delays(Delay::Received(kind)));
+            Messages {
+                kind,
+                due: tally.of(kind, Count::Due),
+                acked: tally.of(kind, Count::Acked),
+                received: tally.of(kind, Count::Received),
+                double: tally.of(kind, Count::Double),
+                acked_after: is_open.then_some(acked),
+                received_after: is_open.then_some(received),
+                closed_loop_round_trip: (!is_open).then_some(acked),
+                closed_loop_delivery: (!is_open).then_some(received),
+            }
         });
         Report {
             mode: self.mode,
@@ -255,15 +239,33 @@ impl Stage {
             tls: settings.security.is_some(),
             qos: settings.qos.level(),
             payload_bytes: settings.payload_bytes,
+            setup: self.setup,
             seed: self.seed,
             machine: self.machine,
             phases: self.phases,
             connect: delays(Delay::Connect),
             messages: messages.into_iter().filter(|messages| messages.due > 0).collect(),
             pace: delays(Delay::Pace),
+            reading: delays(Delay::Reading),
+            retries: tally.retries(),
             faults: tally.faults(),
         }
     }
+}
+
+/// Waits for something until then; false if it has not come about.
+async fn wait(until: Instant, is_done: impl Fn() -> bool) -> bool {
+    while Instant::now() < until {
+        if is_done() {
+            return true;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    is_done()
+}
+
+fn is_silent((sender, ping): &(&Arc<Connection>, Ping)) -> bool {
+    sender.is_open() && !sender.has_answered(*ping)
 }
 
 /// Raises the limit of open files, and fails if it does not suffice for so many connections.

@@ -43,23 +43,24 @@ impl Reader {
     fn acked(&self, ack: Ack, id: u16, code: u8) -> anyhow::Result<()> {
         let (connection, run) = (&*self.connection, &*self.connection.run);
         let mut sender = held(&connection.sender);
-        let flight = match sender.outbox.acked(ack, id, code)? {
+        let now_us = run.tally.now_us();
+        let landed = sender.outbox.acked(ack, id, code)?;
+        if matches!(landed, Landed::Overtook(_)) {
+            run.tally.wrong(Cause::OutOfOrder, || format!("{ack:?} {id} before that of an older message"));
+        }
+        let flight = match landed {
             Landed::Half => return Ok(()),
-            Landed::Done(flight) => flight,
-            Landed::Overtook(flight) => {
-                run.tally
-                    .wrong(Cause::OutOfOrder, || format!("{ack:?} {id} before that of an older message"));
+            Landed::Done(flight) | Landed::Overtook(flight) => {
+                run.tally.acked(flight.kind, flight.lock);
+                run.tally.took(Delay::Acked(flight.kind), flight.due_us, now_us);
                 flight
             }
-            Landed::Refused(_, code) => {
+            Landed::Refused(flight, code) => {
                 run.tally.wrong(Cause::MessageRefused, || format!("{ack:?} {code:#04x}"));
-                sender.outbox.advance();
-                return Ok(());
+                flight
             }
         };
-        let now_us = run.tally.now_us();
-        run.tally.count(flight.kind, Count::Acked);
-        run.tally.took(Delay::Acked(flight.kind), flight.due_us, now_us);
+        // A refused message makes room for the next one as well.
         if run.is_closed() && flight.kind != Kind::Answer {
             connection.next_with(&mut sender, now_us);
         }
@@ -83,11 +84,17 @@ impl Reader {
         // Messages of others, and what was retained or kept before, are acknowledged and no more.
         let stamp = Stamp::find(&message.payload).filter(|stamp| stamp.run == run.id);
         let Some(stamp) = stamp.filter(|_| is_new) else { return };
-        let kind = match connection.role {
-            Role::Lock => Kind::Command,
-            _ if stamp.stream >= ANSWERS_FROM => Kind::Answer,
-            _ => Kind::Report,
+        let (kind, lock) = match connection.role {
+            Role::Lock => (Kind::Command, stamp.stream),
+            _ if stamp.stream >= ANSWERS_FROM => (Kind::Answer, stamp.stream - ANSWERS_FROM),
+            _ => (Kind::Report, stamp.stream),
         };
+        if !connection.awaits(lock, &message.topic) {
+            let (who, whose) = (connection.id(), run.lock_id(lock));
+            run.tally
+                .wrong(Cause::Protocol, || format!("{who} gets a message of {whose} on {}", message.topic));
+            return;
+        }
         match self.inbox.note(stamp) {
             Seen::Double if message.qos == Qos::ExactlyOnce => {
                 run.tally.wrong(Cause::Repeated, || message.topic.clone());
@@ -97,11 +104,12 @@ impl Reader {
                 if seen == Seen::Late {
                     run.tally.wrong(Cause::OutOfOrder, || format!("{} was overtaken", message.topic));
                 }
-                run.tally.count(kind, Count::Received);
                 run.tally.took(Delay::Received(kind), stamp.due_us, run.tally.now_us());
+                // Ordering: whoever sees that everything has been received sees what answers it, too.
                 if kind == Kind::Command && run.settings.answers == Answers::AtOnce {
                     connection.report_with(&mut held(&connection.sender), Kind::Answer, stamp.due_us);
                 }
+                run.tally.received(kind, lock);
             }
         }
     }

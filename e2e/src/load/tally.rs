@@ -3,6 +3,9 @@
 //! Delays are those of messages that were due within the window of measurement, and count from when
 //! they were due. Everything else is counted from first to last: what is lost before or after the
 //! window is lost all the same.
+//!
+//! What is acknowledged and received is also counted lock by lock, so that a message that came
+//! without an acknowledgement does not stand for another's that was lost.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +50,7 @@ pub const KINDS: [Kind; 3] = [Kind::Report, Kind::Command, Kind::Answer];
 pub enum Count {
     /// Due: sent, or waiting to be.
     Due,
-    /// Acknowledged; at QoS 0, given to the connection.
+    /// Acknowledged; at QoS 0, taken by the socket.
     Acked,
     /// Received, each once per receiver.
     Received,
@@ -66,7 +69,12 @@ pub enum Delay {
     Received(Kind),
     /// From when a message was due until the pacing thread came to it: the load's own part.
     Pace,
+    /// How late the load reads what has come: its own part, too.
+    Reading,
 }
+
+/// Kinds of delays.
+const DELAYS: usize = 3 + 2 * KINDS.len();
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,6 +84,8 @@ pub enum Cause {
     Unreachable,
     /// CONNACK says no.
     Refused,
+    /// The connection was closed instead of an answer to CONNECT or SUBSCRIBE.
+    Closed,
     /// SUBACK says no.
     NotGranted,
     /// No answer in time while connecting.
@@ -104,6 +114,7 @@ impl Cause {
         match self {
             Self::Unreachable => "not reached",
             Self::Refused => "connections refused",
+            Self::Closed => "connections closed without an answer",
             Self::NotGranted => "subscriptions not granted",
             Self::Silent => "without an answer to a connection",
             Self::Disconnected => "disconnected",
@@ -134,8 +145,11 @@ pub struct Fault {
 pub struct Tally {
     began_at: Instant,
     counts: [[AtomicU64; 4]; KINDS.len()],
-    delays: Mutex<[Histogram<u64>; 8]>,
+    /// Of each lock: how many were acknowledged, and how many received.
+    of_locks: [Mutex<Vec<[u64; 2]>>; KINDS.len()],
+    delays: Mutex<[Histogram<u64>; DELAYS]>,
     faults: Mutex<BTreeMap<Cause, Fault>>,
+    retries: Mutex<BTreeMap<Cause, Fault>>,
     window_from_us: AtomicU64,
     window_to_us: AtomicU64,
 }
@@ -148,8 +162,10 @@ impl Tally {
         Ok(Self {
             began_at: Instant::now(),
             counts: Default::default(),
+            of_locks: Default::default(),
             delays: Mutex::new(std::array::from_fn(|_| histogram.clone())),
             faults: Mutex::default(),
+            retries: Mutex::default(),
             window_from_us: AtomicU64::new(0),
             window_to_us: AtomicU64::new(u64::MAX),
         })
@@ -176,6 +192,32 @@ impl Tally {
         self.counts[kind as usize][count as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a message, from or to this lock, that is acknowledged; at QoS 0, sent.
+    pub fn acked(&self, kind: Kind, lock: u32) {
+        self.count(kind, Count::Acked);
+        self.count_of_lock(kind, lock, 0);
+    }
+
+    /// Counts a message, from or to this lock, that is received.
+    pub fn received(&self, kind: Kind, lock: u32) {
+        self.count(kind, Count::Received);
+        self.count_of_lock(kind, lock, 1);
+    }
+
+    fn count_of_lock(&self, kind: Kind, lock: u32, what: usize) {
+        let (mut of_locks, lock) = (held(&self.of_locks[kind as usize]), lock as usize);
+        if of_locks.len() <= lock {
+            of_locks.resize(lock + 1, [0; 2]);
+        }
+        of_locks[lock][what] += 1;
+    }
+
+    /// How many were acknowledged and not received, by so many receivers each.
+    pub fn lost(&self, kind: Kind, receivers: u64) -> u64 {
+        let of_locks = held(&self.of_locks[kind as usize]);
+        of_locks.iter().map(|[acked, received]| (acked * receivers).saturating_sub(*received)).sum()
+    }
+
     /// How many there are.
     pub fn of(&self, kind: Kind, count: Count) -> u64 {
         self.counts[kind as usize][count as usize].load(Ordering::Relaxed)
@@ -199,6 +241,11 @@ impl Tally {
         held(&self.delays)[index(delay)].reset();
     }
 
+    /// Forgets all delays so far but those of connections.
+    pub fn forget_messages(&self) {
+        held(&self.delays)[1 + index(Delay::Connect)..].iter_mut().for_each(Histogram::reset);
+    }
+
     /// The delays so far, in microseconds.
     pub fn delays_us(&self, delay: Delay) -> Histogram<u64> {
         held(&self.delays)[index(delay)].clone()
@@ -217,6 +264,17 @@ impl Tally {
         }
     }
 
+    /// Notes what did not work and is tried again.
+    pub fn tried_again(&self, cause: Cause, what: impl FnOnce() -> String) {
+        let mut retries = held(&self.retries);
+        retries.entry(cause).or_insert_with(|| Fault { cause, count: 0, first: what() }).count += 1;
+    }
+
+    /// Everything that was tried again.
+    pub fn retries(&self) -> Vec<Fault> {
+        held(&self.retries).values().cloned().collect()
+    }
+
     /// Everything that went wrong.
     pub fn faults(&self) -> Vec<Fault> {
         held(&self.faults).values().cloned().collect()
@@ -232,8 +290,9 @@ fn index(delay: Delay) -> usize {
     match delay {
         Delay::Connect => 0,
         Delay::Pace => 1,
-        Delay::Acked(kind) => 2 + kind as usize,
-        Delay::Received(kind) => 5 + kind as usize,
+        Delay::Reading => 2,
+        Delay::Acked(kind) => 3 + kind as usize,
+        Delay::Received(kind) => 3 + KINDS.len() + kind as usize,
     }
 }
 
@@ -259,6 +318,26 @@ mod tests {
         {
             assert_eq!(tally.delays_us(other).len(), 0, "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_came_without_an_acknowledgement_does_not_stand_for_what_was_lost() {
+        let tally = Tally::new().unwrap();
+        (0..3).for_each(|_| tally.acked(Kind::Command, 7));
+        (0..2).for_each(|_| tally.received(Kind::Command, 7));
+        (0..4).for_each(|_| tally.received(Kind::Command, 2));
+        assert_eq!((tally.of(Kind::Command, Count::Acked), tally.of(Kind::Command, Count::Received)), (3, 6));
+        assert_eq!([0, 1, 2].map(|receivers| tally.lost(Kind::Command, receivers)), [0, 1, 4]);
+        assert_eq!(tally.lost(Kind::Report, 1), 0);
+    }
+
+    #[test]
+    fn what_is_tried_again_is_no_fault() {
+        let tally = Tally::new().unwrap();
+        (0..2).for_each(|n| tally.tried_again(Cause::Refused, || n.to_string()));
+        let retries = tally.retries();
+        assert_eq!((retries.len(), retries[0].count, retries[0].first.as_str()), (1, 2, "0"));
+        assert!(tally.faults().is_empty());
     }
 
     #[test]

@@ -30,13 +30,18 @@ pub struct Security {
 
 /// The state of TLS on one connection; without, bytes go out as they are.
 #[derive(Debug, Default)]
-pub struct Wire(Option<Box<Tls>>);
+pub struct Wire {
+    tls: Option<Box<Tls>>,
+    out_bytes: u64,
+}
 
 #[derive(Debug)]
 struct Tls {
     state: ClientConnection,
     /// What the socket has not taken yet.
     sealed: BytesMut,
+    /// Bytes that were sealed so far.
+    taken_bytes: u64,
 }
 
 /// What a socket gave.
@@ -55,23 +60,37 @@ impl Wire {
     pub fn secure(security: &Security) -> anyhow::Result<Self> {
         let state = ClientConnection::new(Arc::clone(&security.config), security.name.clone())
             .context("prepare TLS")?;
-        Ok(Self(Some(Box::new(Tls { state, sealed: BytesMut::new() }))))
+        let tls = Tls { state, sealed: BytesMut::new(), taken_bytes: 0 };
+        Ok(Self { tls: Some(Box::new(tls)), out_bytes: 0 })
     }
 
     /// Whether the handshake goes on.
     pub fn is_opening(&self) -> bool {
-        self.0.as_ref().is_some_and(|tls| tls.state.is_handshaking())
+        self.tls.as_ref().is_some_and(|tls| tls.state.is_handshaking())
+    }
+
+    /// How many of the bytes that it was given the socket has taken so far.
+    pub fn out_bytes(&self) -> u64 {
+        self.out_bytes
     }
 
     /// Gives the socket what it takes of `unsent`; true if all of it is out.
     pub fn flush(&mut self, stream: &TcpStream, unsent: &mut BytesMut) -> anyhow::Result<bool> {
-        let Some(tls) = &mut self.0 else { return write_out(stream, unsent) };
+        let Some(tls) = &mut self.tls else {
+            let before = unsent.len();
+            let is_out = write_out(stream, unsent);
+            self.out_bytes += (before - unsent.len()) as u64;
+            return is_out;
+        };
         loop {
             if !write_out(stream, &mut tls.sealed)? {
                 return Ok(false);
             }
+            // Everything that was sealed before has gone.
+            self.out_bytes = tls.taken_bytes;
             if !unsent.is_empty() && !tls.state.is_handshaking() {
                 let taken = tls.state.writer().write(unsent).context("seal")?;
+                tls.taken_bytes += taken as u64;
                 unsent.advance(taken);
             }
             if !tls.state.wants_write() {
@@ -85,7 +104,7 @@ impl Wire {
 
     /// Takes what the socket has, once, and adds it to `buffer`.
     pub fn take(&mut self, stream: &TcpStream, buffer: &mut BytesMut) -> anyhow::Result<Taken> {
-        let Some(tls) = &mut self.0 else { return read_in(stream, buffer, READ_BYTES) };
+        let Some(tls) = &mut self.tls else { return read_in(stream, buffer, READ_BYTES) };
         let mut sealed = BytesMut::new();
         let taken = read_in(stream, &mut sealed, SEALED_READ_BYTES)?;
         let mut sealed = sealed.reader();

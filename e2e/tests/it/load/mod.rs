@@ -20,11 +20,14 @@ use latchline_shared::kit::testing::eventually;
 use latchline_shared::message::{Protocol, Qos};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::support::DEADLINE;
+
+mod wrong;
+
+use wrong::{Broker, Wrong};
 
 #[derive(Parser)]
 struct Arguments {
@@ -55,6 +58,8 @@ async fn run_all_modes(target: SocketAddr, pid: u32, further: &[&str]) {
     for words in [
         "connect",
         "connect --connect-rate 500",
+        // It takes longer than the broker bears silence.
+        "connect --connect-rate 8 --keep-alive 1",
         "idle",
         "publish --qos 0 --rate 200 --subscribers 1",
         "publish --qos 0 --rate max --payload 20",
@@ -72,9 +77,16 @@ async fn run_all_modes(target: SocketAddr, pid: u32, further: &[&str]) {
         assert!(report.is_clean(), "{words}: {report}");
         let connected = if words.contains("rounds 2") { 40 } else { 20 };
         assert_eq!(report.connect.count, connected, "{words}: {report}");
+        assert!(report.retries.is_empty(), "{words}: {report}");
+        // Connecting may be over before the first millisecond is.
+        let is_brief = words.contains("connect");
+        assert!(is_brief || report.reading.count > 0, "{words}: {report}");
+        assert_eq!((report.setup.connections, report.setup.seconds), (20, 0.5));
         for phase in &report.phases {
             let [process] = &phase.processes[..] else { panic!("{words}: {report}") };
             assert!(process.memory_bytes > 1 << 20 && phase.seconds > 0.0, "{words}: {report}");
+            let has_grown = ["connect", "operators connect", "subscribe"].contains(&phase.name.as_str());
+            assert_eq!(process.memory_bytes_each.is_some(), has_grown, "{words}: {report}");
         }
         check_messages(words, &report);
     }
@@ -98,20 +110,25 @@ fn check_messages(words: &str, report: &Report) {
         assert!((119..=121).contains(&report_due), "{words}: {report}");
     }
     for messages in &report.messages {
-        let qos_0 = words.contains("--qos 0");
-        assert_eq!(messages.acked_after.count > 0, !qos_0, "{words}: {report}");
-        assert!(messages.acked_after.p50_ms <= messages.acked_after.max_ms, "{words}: {report}");
+        let (is_closed, qos_0) = (words.contains("--rate max"), words.contains("--qos 0"));
+        assert_eq!(
+            (messages.acked_after.is_none(), messages.received_after.is_none()),
+            (is_closed, is_closed)
+        );
+        let delays = messages.acked_after.or(messages.closed_loop_round_trip).unwrap();
+        assert_eq!(delays.count > 0, !qos_0, "{words}: {report}");
+        assert!(delays.p50_ms <= delays.max_ms, "{words}: {report}");
     }
 }
 
 /// Our broker without a bridge, by TCP and TLS, with its guard.
-struct Broker {
+struct Ours {
     program: Program,
     secrets: Secrets,
     folder: TempDir,
 }
 
-impl Broker {
+impl Ours {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::random().unwrap();
@@ -153,14 +170,14 @@ impl Broker {
 
 #[tokio::test]
 async fn every_mode_loads_our_broker() {
-    let mut broker = Broker::start().await;
+    let mut broker = Ours::start().await;
     broker.run_all_modes("tcp", &[]).await;
     broker.program.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn every_mode_loads_our_broker_through_tls() {
-    let mut broker = Broker::start().await;
+    let mut broker = Ours::start().await;
     let ca = broker.folder.path().join("certificate.pem").display().to_string();
     broker.run_all_modes("tls", &["--tls", "--ca", &ca, "--tls-name", "localhost"]).await;
     // Not by any other name.
@@ -194,7 +211,9 @@ async fn every_mode_loads_mosquitto() {
     let output = run(address.to_string());
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{table}");
-    assert!(table.contains("report acknowledged") && table.contains("nothing lost"), "{table}");
+    for line in ["report acknowledged", "nothing lost", "open loop, 1000 a second", "lateness: reading"] {
+        assert!(table.contains(line), "{line}: {table}");
+    }
     let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert_eq!((&written["mode"], &written["faults"]), (&"publish".into(), &serde_json::json!([])));
     drop(process);
@@ -204,7 +223,7 @@ async fn every_mode_loads_mosquitto() {
 #[tokio::test]
 async fn a_stall_delays_all_that_was_due_meanwhile() {
     const STALL: Duration = Duration::from_secs(1);
-    let mut broker = Broker::start().await;
+    let mut broker = Ours::start().await;
     let process = broker.program.process().unwrap();
     let operator = Connect {
         protocol: Protocol::V3,
@@ -229,14 +248,14 @@ async fn a_stall_delays_all_that_was_due_meanwhile() {
     let report = report.unwrap();
     assert!(report.is_clean() && (699..=701).contains(&counts(&report, Kind::Report).0), "{report}");
     // Part of the stall is before the window, but more than one message in twenty waited for half of it.
-    let delays = report.messages[0].acked_after;
+    let delays = report.messages[0].acked_after.unwrap();
     assert!(delays.max_ms >= 400.0 && delays.p95_ms >= 100.0, "{report}");
     broker.program.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn who_is_refused_hears_why() {
-    let mut broker = Broker::start().await;
+    let mut broker = Ours::start().await;
     let target = broker.program.address("tcp").to_string();
     let error = load("connect -n 3", &["--target", &target]).await.unwrap_err();
     assert!(format!("{error:#}").contains("CONNACK 0x0"), "{error:#}");
@@ -250,15 +269,13 @@ async fn who_is_refused_hears_why() {
     assert!(error.contains("open files") && error.contains("RLIMIT_NOFILE"), "{error}");
 }
 
-/// What a broker does wrong.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Wrong {
-    ForgetsEveryThirdAck,
-    SwapsAcks,
-    RefusesMessages,
-    HangsUpAfterFive,
-    DeliversNothing,
-    SaysNonsense,
+async fn load_wrong(broker: &Broker, words: &str) -> anyhow::Result<Report> {
+    let target = broker.target();
+    let further = ["--protocol", "5", "--target", &target];
+    tokio::select! {
+        report = load(words, &further) => report,
+        () = broker.serve() => panic!("it serves forever"),
+    }
 }
 
 #[tokio::test]
@@ -270,22 +287,12 @@ async fn what_a_broker_does_wrong_is_counted_by_cause() {
         (Wrong::HangsUpAfterFive, &[Cause::Disconnected, Cause::NotSent]),
         (Wrong::DeliversNothing, &[Cause::Lost]),
         (Wrong::SaysNonsense, &[Cause::Protocol]),
+        (Wrong::StopsReading, &[Cause::Unacknowledged]),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = listener.local_addr().unwrap().to_string();
-        let serve = async {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                connections.spawn(serve(listener.accept().await.unwrap().0, wrong));
-            }
-        };
-        let words = "publish --protocol 5 -n 1 --rate 100 --seconds 0.5 --drain 0.5 --subscribers";
         let subscribers = if wrong == Wrong::DeliversNothing { "1" } else { "0" };
-        let further = [subscribers, "--target", &target];
-        let report = tokio::select! {
-            report = load(words, &further) => report.unwrap(),
-            () = serve => panic!("it serves forever"),
-        };
+        let words = "publish -n 1 --rate 100 --seconds 0.5 --drain 0.5 --subscribers";
+        let broker = Broker::bind(wrong).await;
+        let report = load_wrong(&broker, &format!("{words} {subscribers}")).await.unwrap();
         assert!(!report.is_clean());
         for &cause in expected {
             assert!(faults(&report, cause) > 0, "{wrong:?}: {report}");
@@ -300,52 +307,69 @@ async fn what_a_broker_does_wrong_is_counted_by_cause() {
     }
 }
 
-/// A broker that welcomes everybody and then does wrong.
-async fn serve(mut stream: TcpStream, wrong: Wrong) {
-    let (mut count, mut kept) = (0, Vec::new());
-    while let Some((kind, body)) = frame(&mut stream).await {
-        let answer = match kind {
-            1 => vec![0x20, 3, 0, 0, 0],
-            8 => vec![0x90, 4, body[0], body[1], 0, 1],
-            3 => {
-                count += 1;
-                let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
-                let ack = vec![0x40, 2, body[at], body[at + 1]];
-                match wrong {
-                    Wrong::ForgetsEveryThirdAck if count % 3 == 0 => Vec::new(),
-                    Wrong::SwapsAcks if kept.is_empty() => {
-                        kept = ack;
-                        Vec::new()
-                    }
-                    Wrong::SwapsAcks => [ack, std::mem::take(&mut kept)].concat(),
-                    Wrong::RefusesMessages => vec![0x40, 3, ack[2], ack[3], 0x97],
-                    Wrong::HangsUpAfterFive if count == 5 => return,
-                    Wrong::SaysNonsense => vec![0xf0, 0],
-                    _ => ack,
-                }
-            }
-            12 => vec![0xd0, 0],
-            _ => return,
-        };
-        if stream.write_all(&answer).await.is_err() {
-            return;
-        }
+#[tokio::test]
+async fn messages_of_qos_0_count_when_they_have_left() {
+    const WORDS: &str = "publish -n 1 --qos 0 --warm-up 0 --seconds 0.5 --drain";
+    // What the kernel has taken counts as sent, but the broker never says that it has read it.
+    let broker = Broker::bind(Wrong::StopsReading).await;
+    let report = load_wrong(&broker, &format!("{WORDS} 0.5 --rate 100")).await.unwrap();
+    assert_eq!(counts(&report, Kind::Report), (50, 50, 0), "{report}");
+    assert_eq!(faults(&report, Cause::Unacknowledged), 1, "{report}");
+    // More than the kernel takes: 40 MB.
+    let broker = Broker::bind(Wrong::StopsReading).await;
+    let report = load_wrong(&broker, &format!("{WORDS} 0.5 --rate 2000 --payload 40000")).await.unwrap();
+    let (due, sent, _) = counts(&report, Kind::Report);
+    assert!(due == 1000 && sent < due && faults(&report, Cause::NotSent) == due - sent, "{report}");
+}
+
+#[tokio::test]
+async fn what_waited_for_a_stalled_broker_leaves_when_it_reads_again() {
+    let broker = Broker::bind(Wrong::ReadsLate).await;
+    let words = "publish -n 1 --qos 0 --warm-up 0 --seconds 0.5 --drain 60 --rate 2000 --payload 40000";
+    let report = load_wrong(&broker, words).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((counts(&report, Kind::Report), broker.messages()), ((1000, 1000, 0), 1000), "{report}");
+}
+
+#[tokio::test]
+async fn messages_for_somebody_else_and_more_than_was_acknowledged_make_up_for_nothing() {
+    for words in ["commands -n 2", "publish -n 2 --subscribers 1"] {
+        let words = format!("{words} --rate 100 --warm-up 0 --seconds 0.5 --drain 0.5");
+        let broker = Broker::bind(Wrong::Misroutes).await;
+        let report = load_wrong(&broker, &words).await.unwrap();
+        assert_eq!((faults(&report, Cause::Protocol), faults(&report, Cause::Lost)), (50, 50), "{report}");
+        let broker = Broker::bind(Wrong::TradesLosses).await;
+        let report = load_wrong(&broker, &words).await.unwrap();
+        let lost = (faults(&report, Cause::Unacknowledged), faults(&report, Cause::Lost));
+        assert_eq!(lost, (25, 25), "{report}");
     }
 }
 
-/// Type and body of the next packet.
-async fn frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
-    let first = stream.read_u8().await.ok()?;
-    let (mut length, mut shift) = (0, 0);
-    loop {
-        let byte = stream.read_u8().await.ok()?;
-        length |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte < 0x80 {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    Some((first >> 4, body))
+#[tokio::test]
+async fn a_closed_loop_goes_on_after_a_refusal_and_opens_no_wider_than_the_broker_allows() {
+    const WORDS: &str = "publish -n 1 --rate max --window 10 --warm-up 0 --seconds 0.5 --drain 0.1";
+    let report = load_wrong(&Broker::bind(Wrong::RefusesMessages).await, WORDS).await.unwrap();
+    assert!(faults(&report, Cause::MessageRefused) > 10, "{report}");
+    let report = load_wrong(&Broker::bind(Wrong::AcksNothing).await, WORDS).await.unwrap();
+    assert_eq!((counts(&report, Kind::Report).0, faults(&report, Cause::Unacknowledged)), (2, 2), "{report}");
+}
+
+#[tokio::test]
+async fn a_grant_of_less_than_the_messages_need_is_no_grant() {
+    let broker = Broker::bind(Wrong::GrantsLess).await;
+    let error = load_wrong(&broker, "commands -n 1").await.unwrap_err();
+    assert!(format!("{error:#}").contains("instead of a grant"), "{error:#}");
+}
+
+#[tokio::test]
+async fn who_comes_back_to_a_broker_without_room_tries_again() {
+    let broker = Broker::bind(Wrong::HasNoRoomAtFirst).await;
+    let report = load_wrong(&broker, "reconnect -n 2").await.unwrap();
+    assert!(report.is_clean() && report.connect.count == 2, "{report}");
+    let retries: Vec<_> = report.retries.iter().map(|retry| (retry.cause, retry.count)).collect();
+    assert_eq!(retries, [(Cause::Refused, 1), (Cause::Closed, 1)], "{report}");
+    // Who comes for the first time does not.
+    let broker = Broker::bind(Wrong::HasNoRoomAtFirst).await;
+    let report = load_wrong(&broker, "connect -n 4").await.unwrap();
+    assert_eq!((faults(&report, Cause::Refused), faults(&report, Cause::Closed)), (1, 1), "{report}");
 }
