@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build   C and C++ compilers, make, pkg-config, OpenSSL and zlib headers, curl
 #   scripts/setup.sh run     the same, and PostgreSQL, unless DATABASE_URL names a server
+#   scripts/setup.sh chaos   the same, and libfaketime, which steps clocks
 #   scripts/setup.sh test    the same, and the independent clients of the tests: mosquitto_pub, kcat
 #
 # With KAFKA=apache also Java 17 and Maven, which are used where they are found anyway.
@@ -32,6 +33,9 @@ missing() {
   if [[ $1 != build && -z ${DATABASE_URL:-} ]]; then
     has_postgres || echo postgresql
   fi
+  if [[ $1 == chaos || $1 == test ]]; then
+    has_libfaketime || echo libfaketime
+  fi
   if [[ $1 == test ]]; then
     command -v mosquitto_pub >/dev/null || echo mosquitto-clients
     command -v kcat >/dev/null || echo kcat
@@ -45,6 +49,11 @@ missing() {
 # Debian keeps the server's programs out of the path.
 has_postgres() {
   command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+
+# Where LIBFAKETIME says, else where Debian keeps it.
+has_libfaketime() {
+  [[ -f ${LIBFAKETIME:-} ]] || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null
 }
 
 java_is_recent() {
@@ -70,7 +79,7 @@ install() {
   rm -f "$log"
 }
 
-[[ ${1:-} =~ ^(build|run|test)$ ]] || fail "usage: scripts/setup.sh build|run|test"
+[[ ${1:-} =~ ^(build|run|chaos|test)$ ]] || fail "usage: scripts/setup.sh build|run|chaos|test"
 command -v cargo >/dev/null || fail "Rust is missing: see https://rustup.rs"
 
 read -r -d '' -a packages < <(missing "$1") || true

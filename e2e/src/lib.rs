@@ -7,10 +7,12 @@
 //! it, started and stopped; [`site`]: all of it, wherever it runs; [`checker`]: whether it keeps what it
 //! promises while parts of it die, and [`chaos`]: which at random; [`demo`]: all of it, told;
 //! [`load`]: any broker, loaded; [`mod@bench`]: all of it, measured. [`containers`]: what those need
-//! before a start. [`process`]: everything that runs outside this process.
+//! before a start. [`process`]: everything that runs outside this process; [`signal`]: what it is told
+//! from outside.
 
 pub mod kafka;
 pub mod process;
+pub mod signal;
 
 pub mod client;
 pub mod mqtt;

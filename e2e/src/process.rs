@@ -119,13 +119,7 @@ impl Process {
     /// Sends SIGSTOP and waits until every thread stands still: its sockets stay open and nobody
     /// answers.
     pub async fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::SIGSTOP)?;
-        let until = Instant::now() + PAUSE_DEADLINE;
-        while !self.stands_still()? {
-            ensure!(Instant::now() < until, "{} does not stand still after {PAUSE_DEADLINE:?}", self.name);
-            sleep(LOOK_EVERY).await;
-        }
-        Ok(())
+        pause(self.id()).await.with_context(|| format!("pause {}", self.name))
     }
 
     /// Sends SIGCONT.
@@ -158,19 +152,6 @@ impl Process {
         }
     }
 
-    fn stands_still(&self) -> anyhow::Result<bool> {
-        let folder = format!("/proc/{}/task", self.id());
-        for thread in std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
-            // A thread that has ended meanwhile does nothing either.
-            let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
-            let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-            if state.is_some_and(|state| !state.starts_with('T')) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         send(self.id(), signal).with_context(|| format!("to {}", self.name))
     }
@@ -189,6 +170,30 @@ pub fn children(id: u32) -> anyhow::Result<Vec<u32>> {
     let path = format!("/proc/{id}/task/{id}/children");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     text.split_ascii_whitespace().map(|id| id.parse().with_context(|| format!("{path}: {id}"))).collect()
+}
+
+/// Sends SIGSTOP to a process, whoever has started it, and waits until every thread stands still.
+pub async fn pause(id: u32) -> anyhow::Result<()> {
+    send(id, Signal::SIGSTOP)?;
+    let until = Instant::now() + PAUSE_DEADLINE;
+    while !stands_still(id)? {
+        ensure!(Instant::now() < until, "{id} does not stand still after {PAUSE_DEADLINE:?}");
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+fn stands_still(id: u32) -> anyhow::Result<bool> {
+    let folder = format!("/proc/{id}/task");
+    for thread in std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
+        // A thread that has ended meanwhile does nothing either.
+        let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        if state.is_some_and(|state| !state.starts_with(['T', 'Z', 'X'])) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Sends a signal to a process, whoever has started it.

@@ -1,28 +1,35 @@
 //! `chaos`: the whole system under load while faults strike it at random; exit code 0 only if every
-//! promise was kept. docs/benchmarks.md explains the figures.
+//! promise was kept. `checker::account` explains the figures.
+//!
+//! Whatever ends it, what it has started and mounted ends before.
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use latchline_e2e::chaos::Chaos;
 use latchline_e2e::chaos::schedule::Schedule;
 use latchline_e2e::kafka::Choice;
-use latchline_e2e::stack::ground::Ground;
+use latchline_e2e::signal::ended;
+use latchline_e2e::stack::ground::{Ground, Room};
 use latchline_shared::kit::testing::{Random, Seed};
 
 /// Lets faults strike the whole system at random, and accounts for each message
 #[derive(Parser)]
 struct Arguments {
     /// For how long faults strike
-    #[arg(long, default_value_t = 1_200)]
+    #[arg(long, default_value_t = 1_200, overrides_with = "seconds")]
     seconds: u64,
     /// Repeats the faults of another run; else from LATCHLINE_SEED or the clock
     #[arg(long)]
     seed: Option<u64>,
+    /// Fail where full disks or clock steps cannot be had, instead of leaving them out
+    #[arg(long, env = "CHAOS_ALL", value_parser = clap::builder::FalseyValueParser::new())]
+    all: bool,
     /// Write the result as JSON to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -33,7 +40,13 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let result = tokio::select! {
+        result = run(&arguments) => result,
+        // Everything is dropped.
+        signal = ended() => signal.and_then(|signal| bail!("ended by {signal}")),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("chaos: {error:#}");
@@ -42,43 +55,87 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let choice = Choice::of_environment()?;
     ensure!(choice == Choice::Apache, "it kills an Apache Kafka of its own, and here is {}", choice.name());
+    if let Some(file) = &arguments.json {
+        // An old result is none of this run.
+        remove(file)?;
+    }
     let seed = arguments.seed.map_or_else(Seed::of_this_run, Seed);
     println!("chaos: {} s on {}; to repeat: --seed {}", arguments.seconds, choice.name(), seed.0);
     let mut random = Random::new(seed);
-    let ground = Ground::shaky(choice, |what| println!("LEFT OUT here, {what}")).await?;
+    let mut left_out = Vec::new();
+    let ground = Ground::shaky(choice, Room::Hour, |what| {
+        println!("LEFT OUT here, {what}");
+        left_out.push(what);
+    });
+    let ground = ground.await?;
+    ensure!(left_out.is_empty() || !arguments.all, "{}", left_out.join("; "));
     let mut chaos = Chaos::start(ground, Seed(random.number())).await?;
-    let schedule = Schedule::new(random, chaos.means());
-    let struck = strike(&mut chaos, schedule, Duration::from_secs(arguments.seconds)).await;
+    let (result, mut json) = examine(&mut chaos, arguments, random).await;
+    json["seed"] = seed.0.into();
+    json["left_out"] = left_out.clone().into();
     if let Some(folder) = &arguments.logs {
         chaos.write_logs(folder)?;
     }
-    if let Err(error) = struck {
+    if let Some(file) = &arguments.json {
+        write(file, &json)?;
+    }
+    if let Err(error) = &result {
         // At once: what ends now may have a word of its own to say.
         println!("FAILED {error:#}");
-        return Err(error);
     }
-    let outcome = chaos.account().await?;
-    println!("{} faults in {:.0?}\n{}", outcome.trials.len(), outcome.lasted, outcome.account);
-    println!("{} excused, at most {}", outcome.account.excused(), outcome.excused_max());
-    if let Some(file) = &arguments.json {
-        write(file, &outcome.json(seed))?;
+    result?;
+    match left_out.as_slice() {
+        [] => println!("lost = 0"),
+        what => println!("lost = 0; LEFT OUT: {}", what.join("; ")),
     }
-    outcome.check()?;
-    println!("lost = 0");
     Ok(())
 }
 
+/// Lets faults strike and accounts for what came of it; the result, and that as data.
+async fn examine(
+    chaos: &mut Chaos,
+    arguments: &Arguments,
+    random: Random,
+) -> (anyhow::Result<()>, serde_json::Value) {
+    let for_long = Duration::from_secs(arguments.seconds);
+    let outcome = match strike(chaos, Schedule::new(random), for_long).await {
+        Ok(()) => chaos.account().await,
+        Err(error) => Err(error),
+    };
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let failure = chaos.failure(&error);
+            return (Err(error), failure);
+        }
+    };
+    println!("{} faults in {:.0?}\n{}", outcome.trials.len(), outcome.lasted, outcome.account);
+    for loss in outcome.account.losses() {
+        println!("{} lost with the broker that ended, at most {}", loss.lost, loss.lost_max);
+    }
+    (outcome.check(), outcome.json())
+}
+
 async fn strike(chaos: &mut Chaos, schedule: Schedule, for_long: Duration) -> anyhow::Result<()> {
-    for trial in schedule {
+    let means = chaos.means();
+    for trial in schedule.filter(|trial| trial.is_possible(means)) {
         if chaos.elapsed() >= for_long {
             break;
         }
         println!("{}", chaos.undergo(trial).await?);
     }
     Ok(())
+}
+
+fn remove(file: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+    .with_context(|| format!("remove {}", file.display()))
 }
 
 fn write(file: &Path, value: &serde_json::Value) -> anyhow::Result<()> {

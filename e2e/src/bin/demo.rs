@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Parser;
 use latchline_e2e::demo::cast::{OWNER, OWNER_PHONE};
 use latchline_e2e::demo::figures::in_words;
@@ -14,10 +13,10 @@ use latchline_e2e::demo::further::{look_further, parts};
 use latchline_e2e::demo::screen::{heading, proved, say};
 use latchline_e2e::demo::story::Story;
 use latchline_e2e::kafka::{Choice, Kafka};
+use latchline_e2e::signal::ended;
 use latchline_e2e::stack::Settings;
 use latchline_e2e::stack::notifier::User;
 use latchline_e2e::stack::whole::{Whole, Wishes};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 /// New data does not wake a waiting fetch of the development Kafka, and what it owes to somebody who
@@ -44,21 +43,13 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     tokio::select! {
         result = play(&arguments, begun_at) => result,
-        result = ended() => result,
+        result = ended() => {
+            result?;
+            // What it started ends with it, because it is dropped.
+            say("\nThe demo ends.");
+            Ok(())
+        }
     }
-}
-
-/// Ready when the demo is told to end. What it started ends with it, because it is dropped.
-async fn ended() -> anyhow::Result<()> {
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result.context("wait for Ctrl-C")?,
-        _ = hang_up.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    say("\nThe demo ends.");
-    Ok(())
 }
 
 async fn play(arguments: &Arguments, begun_at: Instant) -> anyhow::Result<()> {

@@ -9,13 +9,14 @@ pub mod trial;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use latchline_shared::kit::testing::Seed;
 use tokio::time::Instant;
 
 use crate::chaos::schedule::Means;
 use crate::chaos::trial::Trial;
 use crate::checker::account::Account;
+use crate::checker::fault::Fault;
 use crate::checker::gather::{gather, settle};
 use crate::checker::recovery::{Positions, recovered};
 use crate::checker::traffic::{Plan, Traffic};
@@ -57,6 +58,8 @@ pub struct Outcome {
     pub trials: Vec<Trial>,
     /// What was promised against what is there.
     pub account: Account,
+    /// Why the programs did not end as they should, if they did not.
+    pub bad_end: Option<String>,
     /// The whole time.
     pub lasted: Duration,
 }
@@ -94,7 +97,7 @@ impl Chaos {
         let mended = Positions::of(&self.whole).await?;
         self.traffic.progress(BETWEEN, DEADLINE).await?;
         recovered(&self.whole, mended, DEADLINE).await?;
-        let said = trial.is_over(&mut self.whole)?;
+        let said = Fault::is_over(&mut self.whole)?;
         let said = said.iter().map(|(part, lines)| format!("{part} {lines}"));
         Ok(said.collect::<Vec<_>>().join(", "))
     }
@@ -116,27 +119,43 @@ impl Chaos {
         Ok(())
     }
 
-    /// Ends the traffic, waits until everything is at rest, and accounts for each promise.
-    pub async fn account(self) -> anyhow::Result<Outcome> {
+    /// Ends the traffic, waits until everything is at rest, accounts for each promise, and ends the programs.
+    pub async fn account(&mut self) -> anyhow::Result<Outcome> {
         let ledger = self.traffic.end().await?;
         settle(&self.whole, DEADLINE).await?;
         let account = Account::of(&ledger.book(), &gather(&self.whole).await?);
-        self.whole.finish().await?;
-        Ok(Outcome { trials: self.trials, account, lasted: self.begun.elapsed() })
+        // The account is worth reading whatever they say at the end.
+        let bad_end = self.whole.stop().await.err().map(|error| format!("{error:#}"));
+        Ok(Outcome { trials: self.trials.clone(), account, bad_end, lasted: self.begun.elapsed() })
+    }
+
+    /// What was done until something went wrong, as data.
+    pub fn failure(&self, error: &anyhow::Error) -> serde_json::Value {
+        serde_json::json!({
+            "seconds": self.elapsed().as_secs(),
+            "trials": self.trials,
+            "failed": format!("{error:#}"),
+            "kept": false,
+        })
     }
 }
 
 impl Outcome {
-    /// An error unless every promise was kept, and no more is excused than these faults explain.
+    /// An error unless every promise was kept, no end of the broker excuses more than it explains, and all
+    /// programs ended in order.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(self.account.is_clean(), "promises were broken");
-        let most = self.excused_max();
-        ensure!(self.account.excused() <= most, "{} excused, at most {most}", self.account.excused());
+        for loss in self.account.losses() {
+            ensure!(loss.lost <= loss.lost_max, "too much is excused by an end of the broker: {loss:?}");
+        }
+        if let Some(bad_end) = &self.bad_end {
+            bail!("{bad_end}");
+        }
         Ok(())
     }
 
     /// As data.
-    pub fn json(&self, seed: Seed) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         let figures: serde_json::Map<_, _> = self
             .account
             .figures()
@@ -144,19 +163,14 @@ impl Outcome {
             .map(|(name, count)| ((*name).to_owned(), (*count).into()))
             .collect();
         serde_json::json!({
-            "seed": seed.0,
             "seconds": self.lasted.as_secs(),
             "trials": self.trials,
             "figures": figures,
             "excused": self.account.excused(),
-            "excused_max": self.excused_max(),
+            "losses": self.account.losses(),
+            "failed": self.check().err().map(|error| format!("{error:#}")),
             "kept": self.check().is_ok(),
         })
-    }
-
-    /// Most that may be excused.
-    pub fn excused_max(&self) -> u64 {
-        self.trials.iter().map(|trial| trial.excused_max()).sum()
     }
 }
 

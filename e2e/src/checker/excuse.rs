@@ -1,25 +1,46 @@
 //! What the broker's documented non-guarantees (docs/limits.md) let be lost: what it had in memory, or on
 //! the wire, when it went away. Narrow, so that nothing else passes for it.
 
-use crate::checker::ledger::{Book, Part, Sent};
+use crate::checker::ledger::{Book, Outage, Part, Sent, Way};
 
 impl Book {
-    /// Whether the broker's memory may have lost a command: it went away after the lock's last
-    /// subscription before the command, and before the lock can have taken it.
-    pub fn is_lost_with_broker(&self, command: &Sent) -> bool {
+    /// The end of the broker, by its time, whose memory may have lost a command: it was after the lock's
+    /// last subscription before the command, and before the lock can have taken it.
+    pub fn end_that_lost(&self, command: &Sent) -> Option<u64> {
         let until_ms = self.settled_ms(&command.lock, command.at_ms);
-        let last_end = self.ends_of_broker().rfind(|end_ms| *end_ms <= until_ms);
+        let end_ms = self.ends_of_broker().map(|end| end.from_ms).rfind(|end_ms| *end_ms <= until_ms)?;
         let granted = self.locks.get(&command.lock).map_or(&[][..], |page| &page.granted_ms);
-        last_end.is_some_and(|end_ms| {
-            !granted.iter().any(|granted_ms| (end_ms..command.at_ms).contains(granted_ms))
-        })
+        let is_back = granted.iter().any(|granted_ms| (end_ms..command.at_ms).contains(granted_ms));
+        (!is_back).then_some(end_ms)
     }
 
-    /// Whether the record of a lock's acknowledgement at that time may have died with the broker: it was
-    /// under way when the broker ended, or was given to a broker that had ended already.
-    pub fn is_receipt_lost_with_broker(&self, lock: &str, receipt_ms: u64) -> bool {
-        let until_ms = self.settled_ms(lock, receipt_ms);
-        self.ends_of_broker().any(|end_ms| end_ms <= until_ms && receipt_ms <= self.noticed_ms(lock, end_ms))
+    /// The end of the broker, by its time, with which the record of a lock's acknowledgement at that time
+    /// may have died: it was under way when the broker ended, or was given to a broker that had ended
+    /// already. A broker that ends in order stores what it has read.
+    pub fn end_that_lost_receipt(&self, lock: &str, receipt_ms: u64) -> Option<u64> {
+        let mut ends = self.ends_of_broker();
+        let end = ends.find(|end| {
+            let until_ms = match end.way {
+                Way::InOrder => self.delivered_ms(lock, receipt_ms, ON_WIRE_MS),
+                Way::Suddenly => self.settled_ms(lock, receipt_ms),
+            };
+            end.from_ms <= until_ms && receipt_ms <= self.noticed_ms(lock, end.from_ms)
+        })?;
+        Some(end.from_ms)
+    }
+
+    /// Most commands and receipts that may be lost by an end of the broker. What waits for Kafka gathers in
+    /// its memory for as long as Kafka has been away.
+    pub fn lost_max(&self, end: &Outage) -> u64 {
+        let is_then = |away: &&Outage| {
+            let until_ms = away.until_ms.map_or(u64::MAX, |until_ms| until_ms + RECOVERY_MS);
+            away.part == Part::Kafka && (away.from_ms..=until_ms).contains(&end.from_ms)
+        };
+        let waited = self.outages.iter().filter(is_then).map(|away| end.from_ms - away.from_ms).max();
+        match (end.way, waited) {
+            (Way::Suddenly, Some(ms)) => IN_MEMORY_MAX + WAITING_PER_SECOND_MAX * (ms / 1_000 + 1),
+            _ => IN_MEMORY_MAX,
+        }
     }
 
     /// When a lock noticed that the broker had ended. Until then it reads commands that had been delivered
@@ -31,23 +52,28 @@ impl Book {
         first(&page.ended_ms).filter(|ended_ms| *ended_ms <= back_ms).unwrap_or(end_ms)
     }
 
-    fn ends_of_broker(&self) -> impl DoubleEndedIterator<Item = u64> {
-        let of_broker = self.outages.iter().filter(|outage| outage.part == Part::Broker);
-        of_broker.map(|outage| outage.from_ms)
+    /// When the broker ended.
+    pub fn ends_of_broker(&self) -> impl DoubleEndedIterator<Item = &Outage> {
+        self.outages.iter().filter(|outage| outage.part == Part::Broker)
     }
 
-    /// Until when what was under way between the broker and a lock at that time is surely stored: soon;
-    /// or soon after the lock is back, if its connection ended and it has to be delivered again; or
-    /// soon after Kafka is.
+    /// Until when what was under way between the broker and a lock at that time has surely come: soon; or
+    /// soon after the lock is back, if its connection ended and it has to be delivered again.
+    fn delivered_ms(&self, lock: &str, at_ms: u64, under_way_ms: u64) -> u64 {
+        let until_ms = at_ms + under_way_ms;
+        let Some(page) = self.locks.get(lock) else { return until_ms };
+        let Some(ended_ms) = page.ended_ms.iter().find(|ended_ms| (at_ms..=until_ms).contains(ended_ms))
+        else {
+            return until_ms;
+        };
+        let back_ms = page.granted_ms.iter().find(|granted_ms| *granted_ms >= ended_ms);
+        back_ms.map_or(u64::MAX, |back_ms| back_ms + under_way_ms)
+    }
+
+    /// Until when what was under way between the broker and a lock at that time is surely stored: soon
+    /// after it has come, or soon after Kafka is back.
     fn settled_ms(&self, lock: &str, at_ms: u64) -> u64 {
-        let mut until_ms = at_ms + UNDER_WAY_MS;
-        if let Some(page) = self.locks.get(lock)
-            && let Some(ended_ms) =
-                page.ended_ms.iter().find(|ended_ms| (at_ms..=until_ms).contains(ended_ms))
-        {
-            let back_ms = page.granted_ms.iter().find(|granted_ms| *granted_ms >= ended_ms);
-            until_ms = back_ms.map_or(u64::MAX, |back_ms| back_ms + UNDER_WAY_MS);
-        }
+        let mut until_ms = self.delivered_ms(lock, at_ms, UNDER_WAY_MS);
         for outage in self.outages.iter().filter(|outage| outage.part == Part::Kafka) {
             let end_ms = outage.until_ms.map_or(u64::MAX, |until_ms| until_ms + RECOVERY_MS);
             if outage.from_ms <= until_ms && at_ms < end_ms {
@@ -61,6 +87,13 @@ impl Book {
 /// How long something may be under way in the broker while all is well, on a busy machine: receipts that
 /// were given 2.8 s before the broker was killed, the first of their stream, were seen to be lost.
 const UNDER_WAY_MS: u64 = 5_000;
+/// How long the broker may take to read what a lock has sent: a busy machine has other things to do.
+const ON_WIRE_MS: u64 = 1_000;
+/// What the broker has in memory at any time, in commands and receipts, with room: up to 13 of this
+/// traffic were lost when it was killed.
+const IN_MEMORY_MAX: u64 = 40;
+/// What gathers there while receipts wait for Kafka: up to 78 were lost after four seconds of that.
+const WAITING_PER_SECOND_MAX: u64 = 30;
 /// How long after Kafka is back what waited for it may still wait.
 const RECOVERY_MS: u64 = 5_000;
 
@@ -69,11 +102,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::checker::ledger::{Outage, Page, Said};
+    use crate::checker::ledger::{Page, Said};
 
     fn book(outages: &[(Part, u64, u64)], granted_ms: &[u64]) -> Book {
         let outages = outages.iter().map(|&(part, from_ms, until_ms)| Outage {
             part,
+            way: Way::Suddenly,
             from_ms,
             until_ms: Some(until_ms),
         });
@@ -98,9 +132,13 @@ mod tests {
             (20_000, vec![1], true),
         ] {
             let book = book(&[died], &granted_ms);
-            assert_eq!(book.is_lost_with_broker(&sent(at_ms)), lost, "{at_ms} {granted_ms:?}");
+            let end = lost.then_some(10_000);
+            assert_eq!(book.end_that_lost(&sent(at_ms)), end, "{at_ms} {granted_ms:?}");
         }
-        assert!(!book(&[(Part::Kafka, 10_000, 11_000)], &[1]).is_lost_with_broker(&sent(9_500)));
+        assert_eq!(book(&[(Part::Kafka, 10_000, 11_000)], &[1]).end_that_lost(&sent(9_500)), None);
+        // Of several ends, the last one that it was before.
+        let twice = [died, (Part::Broker, 30_000, 31_000)];
+        assert_eq!(book(&twice, &[1, 11_500]).end_that_lost(&sent(28_000)), Some(30_000));
     }
 
     #[test]
@@ -114,8 +152,8 @@ mod tests {
             (vec![(Part::Kafka, 11_000, 16_000), died], 5_000, false),
             (vec![(Part::Kafka, 1_000, 2_000), died], 1_500, false),
         ] {
-            let is_lost = book(&outages, &[]).is_receipt_lost_with_broker("a", at_ms);
-            assert_eq!(is_lost, lost, "{outages:?} {at_ms}");
+            let end = book(&outages, &[]).end_that_lost_receipt("a", at_ms);
+            assert_eq!(end, lost.then_some(20_000), "{outages:?} {at_ms}");
         }
     }
 
@@ -133,8 +171,8 @@ mod tests {
         ] {
             let mut book = book(&[(Part::Broker, 20_000, 21_000)], &granted_ms);
             book.page("a").ended_ms = ended_ms.clone();
-            let is_lost = book.is_receipt_lost_with_broker("a", receipt_ms);
-            assert_eq!(is_lost, lost, "{receipt_ms} {ended_ms:?} {granted_ms:?}");
+            let end = book.end_that_lost_receipt("a", receipt_ms);
+            assert_eq!(end, lost.then_some(20_000), "{receipt_ms} {ended_ms:?} {granted_ms:?}");
         }
     }
 
@@ -150,8 +188,49 @@ mod tests {
         ] {
             let mut book = book(&[(Part::Broker, 20_000, 21_000)], &granted_ms);
             book.page("a").ended_ms = ended_ms.clone();
-            let is_lost = book.is_receipt_lost_with_broker("a", 1_000);
-            assert_eq!(is_lost, lost, "{ended_ms:?} {granted_ms:?}");
+            let end = book.end_that_lost_receipt("a", 1_000);
+            assert_eq!(end, lost.then_some(20_000), "{ended_ms:?} {granted_ms:?}");
+        }
+    }
+
+    #[test]
+    fn who_ends_in_order_stores_what_it_has_read() {
+        for (receipt_ms, ended_ms, granted_ms, lost) in [
+            (18_500, vec![20_010], vec![1, 21_500], false),
+            // On the wire when it ended, or given to nobody after that.
+            (19_500, vec![20_010], vec![1, 21_500], true),
+            (20_005, vec![20_010], vec![1, 21_500], true),
+            (20_011, vec![20_010], vec![1, 21_500], false),
+            // Lost on the wire before, and not given again by then.
+            (15_000, vec![15_500, 20_010], vec![1, 19_500], true),
+            (15_000, vec![15_500, 20_010], vec![1, 17_000], false),
+        ] {
+            // That Kafka was away shortly before excuses nothing.
+            let mut book =
+                book(&[(Part::Kafka, 16_000, 17_000), (Part::Broker, 20_000, 21_000)], &granted_ms);
+            book.outages[1].way = Way::InOrder;
+            book.page("a").ended_ms = ended_ms.clone();
+            let end = book.end_that_lost_receipt("a", receipt_ms);
+            assert_eq!(end, lost.then_some(20_000), "{receipt_ms} {ended_ms:?} {granted_ms:?}");
+        }
+    }
+
+    #[test]
+    fn more_may_be_lost_the_longer_kafka_has_been_away() {
+        let died = (Part::Broker, 20_000, 21_000);
+        for (outages, way, most) in [
+            (vec![died], Way::Suddenly, 40),
+            (vec![(Part::Kafka, 1_000, 12_000), died], Way::Suddenly, 40),
+            (vec![(Part::Kafka, 18_500, 30_000), died], Way::Suddenly, 100),
+            (vec![(Part::Kafka, 12_000, 17_000), died], Way::Suddenly, 310),
+            (vec![(Part::Kafka, 12_000, 17_000), died], Way::InOrder, 40),
+            (vec![(Part::Postgres, 12_000, 30_000), died], Way::Suddenly, 40),
+        ] {
+            let mut book = book(&outages, &[]);
+            let end = book.outages.last_mut().unwrap();
+            end.way = way;
+            let end = *end;
+            assert_eq!(book.lost_max(&end), most, "{outages:?} {way:?}");
         }
     }
 }

@@ -34,6 +34,15 @@ words! {
     }
 }
 
+/// How a part goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It was asked to, and does first what it has promised to do.
+    InOrder,
+    /// At once, or without its own doing.
+    Suddenly,
+}
+
 /// Most notes about broken promises that are kept; all are counted.
 const BROKEN_MAX: usize = 100;
 
@@ -119,6 +128,8 @@ pub struct Sent {
 pub struct Outage {
     /// Who.
     pub part: Part,
+    /// How it went.
+    pub way: Way,
     /// Since when.
     pub from_ms: u64,
     /// Until when; none while it lasts.
@@ -144,9 +155,14 @@ impl Ledger {
     }
 
     /// A part goes away.
-    pub fn goes(&self, part: Part) {
+    pub fn goes(&self, part: Part, way: Way) {
         let from_ms = self.now_ms();
-        self.open().outages.push(Outage { part, from_ms, until_ms: None });
+        self.open().outages.push(Outage { part, way, from_ms, until_ms: None });
+    }
+
+    /// Whether a part is away.
+    pub fn is_away(&self, part: Part) -> bool {
+        self.open().outages.iter().any(|outage| outage.part == part && outage.until_ms.is_none())
     }
 
     /// A part is back.

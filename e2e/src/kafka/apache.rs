@@ -34,6 +34,8 @@ pub struct Apache {
     folder: TempDir,
     port: u16,
     output: Output,
+    /// Number of the first line of the present run.
+    run_begins_at: usize,
 }
 
 impl Apache {
@@ -54,7 +56,7 @@ impl Apache {
         let properties = properties(port, controller_port, &data.display().to_string());
         std::fs::write(folder.path().join("server.properties"), properties)?;
         std::fs::write(folder.path().join("log4j2.xml"), LOG4J2)?;
-        let mut kafka = Self { folder, port, output: Output::default(), process: None };
+        let mut kafka = Self { folder, port, output: Output::default(), run_begins_at: 0, process: None };
         kafka.format()?;
         kafka.start().await?;
         Ok(kafka)
@@ -73,6 +75,7 @@ impl Apache {
     /// Starts it (again) on its port with its data.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let mut command = self.java("kafka.Kafka", &["server.properties"])?;
+        self.run_begins_at = self.output.lines().len();
         let mut process = Process::start_with("Apache Kafka", &mut command, &self.output)?;
         let until = Instant::now() + START_DEADLINE;
         // The listener opens last, after the log has been recovered.
@@ -109,6 +112,13 @@ impl Apache {
     /// Ends the pause (SIGCONT).
     pub fn resume(&self) -> anyhow::Result<()> {
         self.running()?.resume()
+    }
+
+    /// Whether it has noticed that it cannot write: it says so, or has ended by itself.
+    pub fn is_without_space(&mut self) -> bool {
+        let said = self.output.lines_from(self.run_begins_at);
+        said.iter().any(|line| line.contains("No space left on device"))
+            || self.process.as_mut().is_some_and(|process| process.ended().is_some())
     }
 
     fn format(&self) -> anyhow::Result<()> {

@@ -16,6 +16,10 @@ const DEBIAN: [&str; 2] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 ];
 
+/// What the library keeps for a process, and removes only if that ends in order: begins of paths, the
+/// process id follows.
+pub const LEFTOVERS: &[&str] = &["/dev/shm/faketime_shm_", "/dev/shm/sem.faketime_sem_"];
+
 /// The clocks of programs, by name.
 #[derive(Debug)]
 pub struct Clocks {

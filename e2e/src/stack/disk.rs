@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
@@ -15,11 +16,12 @@ const BALLAST: &str = "ballast";
 /// First in large pieces, then to the last page.
 const PIECES_BYTES: [usize; 2] = [1 << 20, 1 << 12];
 
-/// A mounted file system. It is unmounted when this is dropped, so whoever writes on it ends before.
+/// A mounted file system. It is unmounted with the last that holds it, so whoever writes on it ends before.
+#[derive(Debug, Clone)]
+pub struct Disk(Arc<Mounted>);
+
 #[derive(Debug)]
-pub struct Disk {
-    folder: TempDir,
-}
+struct Mounted(TempDir);
 
 impl Disk {
     /// Mounts one of this size.
@@ -31,16 +33,21 @@ impl Disk {
         let arguments = ["-t", "tmpfs", "-o", options.as_str(), "latchline"];
         let output = Command::new("mount").args(arguments).arg(folder.path()).output().context("mount")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-        Ok(Self { folder })
+        Ok(Self(Arc::new(Mounted(folder))))
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.0.0.path()
     }
 
     /// Takes all space that is left.
-    pub fn fill(&self) -> anyhow::Result<()> {
+    pub async fn fill(&self) -> anyhow::Result<()> {
+        let disk = self.clone();
+        tokio::task::spawn_blocking(move || disk.fill_now()).await?
+    }
+
+    fn fill_now(&self) -> anyhow::Result<()> {
         let mut ballast = File::create(self.ballast()).context("create ballast")?;
         for bytes in PIECES_BYTES {
             let piece = vec![0; bytes];
@@ -65,10 +72,10 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for Mounted {
     fn drop(&mut self) {
         // Whoever still has a file open keeps it until he ends; nobody is left to tell if this fails.
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
 
@@ -86,7 +93,7 @@ mod tests {
         let path = disk.path().to_owned();
         let data = path.join("data");
         fs::write(&data, "before").unwrap();
-        disk.fill().unwrap();
+        disk.fill_now().unwrap();
         let error = fs::write(path.join("more"), "after").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         disk.relieve().unwrap();

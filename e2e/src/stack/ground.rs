@@ -1,6 +1,5 @@
 //! What the whole system stands on: Kafka and Postgres, and, where this machine permits it, disks of
-//! theirs that can be filled up and clocks of the services that can be
-//! stepped.
+//! theirs that can be filled up and clocks of the services that can be stepped.
 
 use anyhow::Context;
 
@@ -10,10 +9,25 @@ use crate::stack::clocks::Clocks;
 use crate::stack::disk::Disk;
 use crate::stack::postgres::Postgres;
 
-/// An hour's load with room; what is not written costs no memory until it is filled up.
-const DISK_MEGABYTES: u64 = 2_048;
+/// How much room is on each disk. What is not written costs no memory until it is filled up.
+#[derive(Debug, Clone, Copy)]
+pub enum Room {
+    /// For some minutes of load.
+    Minutes,
+    /// For an hour of it.
+    Hour,
+}
 
-/// What a system is started on.
+impl Room {
+    fn megabytes(self) -> u64 {
+        match self {
+            Self::Minutes => 320,
+            Self::Hour => 2_048,
+        }
+    }
+}
+
+/// What a system is started on. What others stand on goes last.
 #[derive(Debug)]
 pub struct Ground {
     /// The Kafka.
@@ -43,22 +57,22 @@ impl Ground {
 
     /// Kafka and Postgres on disks of their own, and clocks that can be stepped. What cannot be had is
     /// told to `missing`, and is left out.
-    pub async fn shaky(choice: Choice, mut missing: impl FnMut(String)) -> anyhow::Result<Self> {
-        let disks = Disks::mount().inspect_err(|why| missing(format!("no full disks: {why:#}"))).ok();
+    pub async fn shaky(choice: Choice, room: Room, mut missing: impl FnMut(String)) -> anyhow::Result<Self> {
+        let disks = Disks::mount(room).inspect_err(|why| missing(format!("no full disks: {why:#}"))).ok();
         let clocks = Clocks::new().inspect_err(|why| missing(format!("no clock steps: {why:#}"))).ok();
         let Some(disks) = disks.filter(|_| choice == Choice::Apache) else {
             return Ok(Self { clocks, ..Self::firm(Kafka::start(choice).await?).await? });
         };
         let kafka = Kafka::Apache(Apache::start_in(&disks.kafka.path().join("data")).await?);
-        let postgres = Postgres::start_in(disks.postgres.path().join("cluster")).await?;
+        let postgres = Postgres::start_on(disks.postgres.clone()).await?;
         Ok(Self { kafka, postgres, disks: Some(disks), clocks })
     }
 }
 
 impl Disks {
-    fn mount() -> anyhow::Result<Self> {
-        let kafka = Disk::mount(DISK_MEGABYTES).context("mount a disk for Kafka")?;
-        let postgres = Disk::mount(DISK_MEGABYTES).context("mount a disk for Postgres")?;
+    fn mount(room: Room) -> anyhow::Result<Self> {
+        let kafka = Disk::mount(room.megabytes()).context("mount a disk for Kafka")?;
+        let postgres = Disk::mount(room.megabytes()).context("mount a disk for Postgres")?;
         Ok(Self { kafka, postgres })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It ends with the last that holds it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +10,12 @@ use anyhow::Context;
 use latchline_shared::kit::postgres::Postgres as Settings;
 use latchline_shared::kit::postgres::development::DevelopmentPostgres;
 use nix::sys::signal::Signal;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 use crate::process;
+use crate::stack::disk::Disk;
 
 /// The database that everything uses; each service has a schema of its own in it.
 pub const DATABASE: &str = "postgres";
@@ -29,13 +31,15 @@ impl Postgres {
     /// Starts one for tests, that does not wait for the disk.
     pub async fn start() -> anyhow::Result<Self> {
         // Starting a server blocks.
-        Ok(tokio::task::spawn_blocking(DevelopmentPostgres::start).await??.into())
+        Ok(spawn_blocking(DevelopmentPostgres::start).await??.into())
     }
 
-    /// Starts one that keeps its data in this folder, and waits for the disk.
-    pub async fn start_in(folder: PathBuf) -> anyhow::Result<Self> {
+    /// Starts one that keeps its data on this disk, and waits for it.
+    pub async fn start_on(disk: Disk) -> anyhow::Result<Self> {
         let port = process::free_port()?;
-        Ok(tokio::task::spawn_blocking(move || DevelopmentPostgres::start_in(&folder, port)).await??.into())
+        // The disk is there for as long as this takes, even if nobody waits for it any more.
+        let start = move || DevelopmentPostgres::start_small(&disk.path().join("cluster"), port);
+        Ok(spawn_blocking(start).await??.into())
     }
 
     /// How to reach it.
@@ -73,13 +77,25 @@ impl Postgres {
         self.server().resume()
     }
 
+    /// Does what blocks for as long as a server takes to start or to end, where that holds up nobody.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let server = self.clone();
+        Ok(spawn_blocking(move || what(&server)).await?)
+    }
+
     /// Waits until it answers after something that it may have ended of; if so, it is started again.
     pub async fn come_back(&self) -> anyhow::Result<()> {
         let until = Instant::now() + COME_BACK_DEADLINE;
         loop {
             if !self.server().is_running() {
-                self.stop();
-                self.resume()?;
+                self.blocking(|server| {
+                    server.stop();
+                    server.resume()
+                })
+                .await??;
             }
             match self.connect().await {
                 Ok(_) => return Ok(()),
@@ -89,28 +105,30 @@ impl Postgres {
         }
     }
 
-    /// Makes all its processes stand still: connections stay open and nobody answers. To be ended by
-    /// [`Self::go_on`] before the server is stopped: it would not hear of it.
-    pub fn pause(&self) -> anyhow::Result<()> {
-        // The first one starts the others: while it stands still, there are no new ones.
+    /// Makes all its processes stand still: connections stay open and nobody answers.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        // The first one starts the others: when it stands still, there are no new ones.
         let server = self.process_id()?;
-        process::send(server, Signal::SIGSTOP)?;
-        Self::to_children(server, Signal::SIGSTOP)
+        process::pause(server).await?;
+        for child in process::children(server)? {
+            // One that has ended meanwhile stands still.
+            if let Err(error) = process::pause(child).await
+                && Path::new(&format!("/proc/{child}")).exists()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Ends [`Self::pause`].
     pub fn go_on(&self) -> anyhow::Result<()> {
         let server = self.process_id()?;
-        Self::to_children(server, Signal::SIGCONT)?;
-        process::send(server, Signal::SIGCONT)
-    }
-
-    fn to_children(server: u32, signal: Signal) -> anyhow::Result<()> {
         for child in process::children(server)? {
-            // One that has ended meanwhile stands still.
-            let _ = process::send(child, signal);
+            // One that has ended meanwhile needs nothing.
+            let _ = process::send(child, Signal::SIGCONT);
         }
-        Ok(())
+        process::send(server, Signal::SIGCONT)
     }
 
     /// Connects to the database as its owner, a superuser.
@@ -131,5 +149,39 @@ impl Postgres {
 impl From<DevelopmentPostgres> for Postgres {
     fn from(server: DevelopmentPostgres) -> Self {
         Self(Arc::new(Mutex::new(server)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn exists(id: u32) -> bool {
+        Path::new(&format!("/proc/{id}")).exists()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_stands_still_answers_nobody_and_ends_when_it_shall() {
+        let postgres = Postgres::start().await.unwrap();
+        let client = postgres.connect().await.unwrap();
+        postgres.pause().await.unwrap();
+        let answer = client.execute("select 1", &[]);
+        assert!(timeout(Duration::from_millis(200), answer).await.is_err(), "nobody is there to answer");
+        postgres.go_on().unwrap();
+        timeout(DEADLINE, client.execute("select 1", &[])).await.unwrap().unwrap();
+        // In order, as by a power cut, and because nobody needs it any more.
+        for end in [Postgres::stop, Postgres::crash] {
+            postgres.pause().await.unwrap();
+            timeout(DEADLINE, postgres.blocking(move |server| end(server))).await.unwrap().unwrap();
+            postgres.blocking(Postgres::resume).await.unwrap().unwrap();
+        }
+        postgres.pause().await.unwrap();
+        let id = postgres.process_id().unwrap();
+        timeout(DEADLINE, spawn_blocking(|| drop(postgres))).await.unwrap().unwrap();
+        assert!(!exists(id));
     }
 }

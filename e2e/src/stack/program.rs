@@ -6,7 +6,7 @@
 //! Invariant: a log line of level WARN or ERROR that nobody announced ([`Program::expect`]) fails
 //! the test that owns the program, at the latest when it is dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -81,6 +81,8 @@ pub struct Program {
     expected: Vec<Expectation>,
     /// Which of them count only for now.
     for_now: Vec<usize>,
+    /// What it leaves behind when it is killed: begins of paths, its process id follows.
+    leftovers: &'static [&'static str],
 }
 
 impl Program {
@@ -100,7 +102,13 @@ impl Program {
             process: None,
             expected: Vec::new(),
             for_now: Vec::new(),
+            leftovers: &[],
         }
+    }
+
+    /// Removes files when a process of it has ended: these are begins of their paths, the process id follows.
+    pub fn leaves(&mut self, leftovers: &'static [&'static str]) {
+        self.leftovers = leftovers;
     }
 
     /// Adds variables to its environment, beside its settings.
@@ -133,14 +141,18 @@ impl Program {
 
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.process.take().with_context(|| format!("{} is not running", self.who()))?.kill();
+        let process = self.process.take().with_context(|| format!("{} is not running", self.who()))?;
+        self.end(process);
         Ok(())
     }
 
     /// Ends it in order (SIGTERM); an exit code other than 0 is an error.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let process = self.process.take().with_context(|| format!("{} is not running", self.who()))?;
-        let status = process.stop(STOP_DEADLINE).await?;
+        let id = process.id();
+        let status = process.stop(STOP_DEADLINE).await;
+        self.tidy(id);
+        let status = status?;
         ensure!(status.success(), "{} ended with {status}", self.who());
         Ok(())
     }
@@ -179,15 +191,25 @@ impl Program {
 
     /// Ends what [`Program::expect_for_now`] announced; the answer is how many such lines there were.
     pub fn expect_no_more(&mut self) -> usize {
-        let lines = self.output.lines();
-        let mut seen = BTreeSet::new();
-        for index in self.for_now.drain(..) {
-            let one = &mut self.expected[index];
-            one.lines.end = lines.len();
-            let covered = lines.iter().enumerate().filter(|(number, line)| one.covers(*number, line));
-            seen.extend(covered.filter(|(_, line)| log::is_loud(line)).map(|(number, _)| number));
+        let until = self.output.lines().len();
+        for index in &self.for_now {
+            self.expected[*index].lines.end = until;
         }
-        seen.len()
+        let said = self.said_for_now();
+        self.for_now.clear();
+        said
+    }
+
+    /// How many lines were said so far of what [`Program::expect_for_now`] announced.
+    pub fn said_for_now(&self) -> usize {
+        let announced: Vec<&Expectation> =
+            self.for_now.iter().filter_map(|index| self.expected.get(*index)).collect();
+        let Some(from) = announced.iter().map(|one| one.lines.start).min() else { return 0 };
+        let lines = self.output.lines_from(from);
+        let is_announced =
+            |number: usize, line: &str| announced.iter().any(|one| one.covers(from + number, line));
+        let said = lines.iter().enumerate().filter(|(number, line)| is_announced(*number, line));
+        said.filter(|(_, line)| log::is_loud(line)).count()
     }
 
     /// Fails on warnings and errors that were not announced.
@@ -209,6 +231,19 @@ impl Program {
         Ok(command)
     }
 
+    fn end(&self, process: Process) {
+        let id = process.id();
+        process.kill();
+        self.tidy(id);
+    }
+
+    fn tidy(&self, id: u32) {
+        for begin in self.leftovers {
+            // It is not there if the process has removed it.
+            let _ = std::fs::remove_file(format!("{begin}{id}"));
+        }
+    }
+
     fn who(&self) -> String {
         format!("the {}", self.name.word())
     }
@@ -228,7 +263,9 @@ impl Program {
 impl Drop for Program {
     #[expect(clippy::disallowed_macros, reason = "whoever reads a failed test needs the log")]
     fn drop(&mut self) {
-        drop(self.process.take());
+        if let Some(process) = self.process.take() {
+            self.end(process);
+        }
         if std::thread::panicking() {
             let lines = self.output.lines();
             let last = &lines[lines.len().saturating_sub(30)..];

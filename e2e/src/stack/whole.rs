@@ -9,7 +9,7 @@ use crate::kafka::Kafka;
 use crate::sink::{Page, mail, sms};
 use crate::site::{Api, Site};
 use crate::stack::audit::Audit;
-use crate::stack::clocks::Clocks;
+use crate::stack::clocks::{Clocks, LEFTOVERS};
 use crate::stack::ground::{Disks, Ground};
 use crate::stack::monitor::Monitor;
 use crate::stack::notifier::{NO_LIMITS, Notifier, User};
@@ -105,7 +105,8 @@ impl Whole {
 
     /// As [`Whole::start`], on what is there already.
     pub async fn start_on(ground: Ground, wishes: Wishes<'_>) -> anyhow::Result<Self> {
-        let Ground { kafka, postgres, disks, clocks } = ground;
+        // Dropped from the last to the first: who writes on a disk ends before it goes.
+        let Ground { clocks, disks, postgres, kafka } = ground;
         let broker = wishes.at(&BROKER_PORTS, wishes.broker);
         let stack = Stack::start_with(kafka, &borrowed(&broker)).await?;
         Self::start_around(stack, Beneath { postgres, disks, clocks }, wishes).await
@@ -117,10 +118,14 @@ impl Whole {
     }
 
     async fn start_around(stack: Stack, beneath: Beneath, wishes: Wishes<'_>) -> anyhow::Result<Self> {
-        let Beneath { postgres, disks, clocks } = beneath;
+        // Dropped from the last to the first, as in `start_on`.
+        let Beneath { clocks, disks, postgres } = beneath;
+        let stack = stack;
         let surround = |name, program: &mut Program| {
-            let clock = clocks.as_ref().map(|clocks| clocks.environment(name)).transpose()?;
-            program.surround(clock.into_iter().flatten());
+            if let Some(clocks) = &clocks {
+                program.surround(clocks.environment(name)?);
+                program.leaves(LEFTOVERS);
+            }
             anyhow::Ok(())
         };
         // Each is started before the next looks for its port: what was free a while ago may be taken.
@@ -168,12 +173,17 @@ impl Whole {
 
     /// Ends the programs in order, what depends on something before it, and checks their logs.
     pub async fn finish(mut self) -> anyhow::Result<()> {
-        self.notifier.notifier.stop().await?;
-        self.monitor.monitor.stop().await?;
-        self.audit.auditor.stop().await?;
-        self.notifier.notifier.check_log()?;
-        self.monitor.monitor.check_log()?;
-        self.audit.auditor.check_log()?;
-        self.stack.finish().await
+        self.stop().await
+    }
+
+    /// As [`Whole::finish`], for who has questions afterwards.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let Self { notifier, monitor, audit, stack, .. } = self;
+        let programs = [&mut notifier.notifier, &mut monitor.monitor, &mut audit.auditor, &mut stack.broker];
+        for program in programs {
+            program.stop().await?;
+            program.check_log()?;
+        }
+        Ok(())
     }
 }

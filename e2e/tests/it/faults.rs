@@ -5,11 +5,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use latchline_e2e::chaos::Chaos;
+use latchline_e2e::chaos::schedule::Means;
 use latchline_e2e::chaos::trial::Trial;
 use latchline_e2e::checker::fault::Fault;
 use latchline_e2e::checker::ledger::Part;
 use latchline_e2e::kafka::{Choice, Kafka};
-use latchline_e2e::stack::ground::Ground;
+use latchline_e2e::stack::ground::{Ground, Room};
 use latchline_shared::kit::testing::Seed;
 
 /// How long what goes away stays away.
@@ -49,8 +50,12 @@ async fn disks_are_full_and_clocks_are_stepped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_is_killed_while_what_it_needs_is_away() {
-    let pairs = [(Part::Kafka, Part::Broker), (Part::Mail, Part::Notifier)];
-    let trials = pairs.map(|(away, killed)| Trial::While(Fault::Stopped(away, AWAY), Fault::Killed(killed)));
+    let trial = |away, after, killed| Trial::While(Fault::Stopped(away, AWAY), after, Fault::Killed(killed));
+    let trials = [
+        trial(Part::Kafka, AWAY / 2, Part::Broker),
+        trial(Part::Mail, Duration::ZERO, Part::Notifier),
+        trial(Part::Postgres, Duration::ZERO, Part::Monitor),
+    ];
     check("a_process_is_killed_while", &trials).await;
 }
 
@@ -62,15 +67,19 @@ async fn check(name: &str, trials: &[Trial]) {
         return say(&format!("{name}: SKIPPED, nothing was tested: {why} {}", choice.name()));
     }
     let mut random = Seed::of_this_run().random(name);
-    let is_shaky =
-        trials.iter().any(|trial| matches!(trial, Trial::Alone(Fault::Full(..) | Fault::Stepped(..))));
+    let is_shaky = trials.iter().any(|trial| !trial.is_possible(Means { disks: false, clocks: false }));
+    let missing = |what| say(&format!("{name}: LEFT OUT here, {what}"));
     let ground = match is_shaky {
-        true => Ground::shaky(choice, |what| say(&format!("{name}: LEFT OUT here, {what}"))).await,
+        true => Ground::shaky(choice, Room::Minutes, missing).await,
         false => Ground::firm(Kafka::start(choice).await.unwrap()).await,
     };
     let mut chaos = Chaos::start(ground.unwrap(), Seed(random.number())).await.unwrap();
     let means = chaos.means();
-    for trial in trials.iter().filter(|trial| trial.is_possible(means)) {
+    for trial in trials {
+        if !trial.is_possible(means) {
+            say(&format!("{name}: LEFT OUT here, {trial:?}"));
+            continue;
+        }
         println!("{name}: {}", chaos.undergo(*trial).await.unwrap());
     }
     let outcome = chaos.account().await.unwrap();

@@ -21,14 +21,23 @@ pub(super) fn check(account: &mut Account, book: &Book, evidence: &Evidence) {
             format!("{process_id} to {lock}, sent at {at_ms}, receipt at {receipt_ms:?}; {outages:?}")
         };
         match sent.receipt_ms {
-            None if sent.said == Said::Acked && book.is_lost_with_broker(sent) => lost_commands += 1,
-            None if sent.said == Said::Acked => account.violate(Broken::LostCommand, what()),
-            Some(_) if receipts.contains_key(process_id.as_str()) => {}
-            Some(receipt_ms) if book.is_receipt_lost_with_broker(&sent.lock, receipt_ms) => {
-                lost_receipts += 1
+            None if sent.said == Said::Acked => match book.end_that_lost(sent) {
+                Some(end_ms) => {
+                    lost_commands += 1;
+                    account.excuse(end_ms);
+                }
+                None => account.violate(Broken::LostCommand, what()),
+            },
+            Some(receipt_ms) if !receipts.contains_key(process_id.as_str()) => {
+                match book.end_that_lost_receipt(&sent.lock, receipt_ms) {
+                    Some(end_ms) => {
+                        lost_receipts += 1;
+                        account.excuse(end_ms);
+                    }
+                    None => account.violate(Broken::LostReceipt, what()),
+                }
             }
-            Some(_) => account.violate(Broken::LostReceipt, what()),
-            None => {}
+            Some(_) | None => {}
         }
         if matches!(sent.said, Said::Refused(_)) && !refused.contains(process_id) {
             account.violate(Broken::LostRefusal, what());

@@ -131,7 +131,7 @@ fn findings(account: &mut Account, book: &Book, evidence: &Evidence) -> u64 {
             // The command's receipt died with the broker (docs/limits.md): its result has no command.
             let is_orphan = finding == "orphan_result"
                 && !stored.contains(&event.process_id)
-                && receipt_ms.is_some_and(|at_ms| book.is_receipt_lost_with_broker(&event.lock, at_ms));
+                && receipt_ms.is_some_and(|at_ms| book.end_that_lost_receipt(&event.lock, at_ms).is_some());
             orphans += u64::from(is_orphan);
             if !is_orphan {
                 let why = format!("{} {} of {}: `{finding}`", event.kind, event.process_id, event.lock);

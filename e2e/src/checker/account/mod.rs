@@ -30,10 +30,10 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use latchline_shared::words;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checker::evidence::Evidence;
-use crate::checker::ledger::Book;
+use crate::checker::ledger::{Book, Outage};
 use crate::kafka::reader::Record;
 
 /// Most violations that are kept; all are counted.
@@ -46,6 +46,17 @@ const EXCUSED: [&str; 2] = [
     "commands lost in the memory of a broker that ended",
     "receipts lost in the memory of a broker that ended",
 ];
+
+/// What an end of the broker took with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// When it ended.
+    pub at_ms: u64,
+    /// Commands and receipts of which nothing else explains that they are not there.
+    pub lost: u64,
+    /// Most that it may have had in its memory.
+    pub lost_max: u64,
+}
 
 words! {
     /// A promise that was not kept.
@@ -106,12 +117,15 @@ pub struct Account {
     broken: BTreeMap<Broken, u64>,
     /// The first of them, in words.
     violations: Vec<(Broken, String)>,
+    /// What each end of the broker explains.
+    losses: Vec<Loss>,
 }
 
 impl Account {
     /// Compares.
     pub fn of(book: &Book, evidence: &Evidence) -> Self {
-        let mut account = Self::default();
+        let loss = |end: &Outage| Loss { at_ms: end.from_ms, lost: 0, lost_max: book.lost_max(end) };
+        let mut account = Self { losses: book.ends_of_broker().map(loss).collect(), ..Self::default() };
         for why in &book.broken {
             account.violate(Broken::Protocol, why.clone());
         }
@@ -150,6 +164,18 @@ impl Account {
     /// How much is not there and was not promised: what a broker that ended had in its memory.
     pub fn excused(&self) -> u64 {
         EXCUSED.iter().map(|name| self.figure(name)).sum()
+    }
+
+    /// The same by the ends of the broker, in their order.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    /// Something is not there, and this end of the broker explains it.
+    fn excuse(&mut self, end_ms: u64) {
+        for loss in self.losses.iter_mut().filter(|loss| loss.at_ms == end_ms).take(1) {
+            loss.lost += 1;
+        }
     }
 
     fn count(&mut self, name: &'static str, count: u64) {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::checker::evidence::{Event, Notification, Offset, State};
-use crate::checker::ledger::{Outage, Page, Part, Report, Said, Sent};
+use crate::checker::ledger::{Outage, Page, Part, Report, Said, Sent, Way};
 use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, STATES};
 
 const LOCK: &str = "10083618796833171";
@@ -140,7 +140,8 @@ impl World {
     }
 
     fn broker_died(&mut self, from_ms: u64) {
-        self.book.outages.push(Outage { part: Part::Broker, from_ms, until_ms: Some(from_ms + 500) });
+        let (way, until_ms) = (Way::Suddenly, Some(from_ms + 500));
+        self.book.outages.push(Outage { part: Part::Broker, way, from_ms, until_ms });
     }
 }
 
@@ -169,8 +170,13 @@ fn what_is_excused_is_counted() {
     let mut world = World::new();
     assert_eq!(Account::of(&world.book, &world.evidence).excused(), 0);
     world.command().receipt_ms = None;
+    world.broker_died(50_000);
     world.broker_died(100_500);
-    assert_eq!(Account::of(&world.book, &world.evidence).excused(), 1);
+    let account = Account::of(&world.book, &world.evidence);
+    assert_eq!(account.excused(), 1);
+    // By the end that explains it, and by no other.
+    let loss = |at_ms, lost| Loss { at_ms, lost, lost_max: 40 };
+    assert_eq!(account.losses(), [loss(50_000, 0), loss(100_500, 1)]);
 }
 
 #[test]

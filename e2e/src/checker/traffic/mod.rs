@@ -100,21 +100,21 @@ impl Traffic {
     }
 
     /// Ends everybody in order; the ledger is complete then.
-    pub async fn end(mut self) -> anyhow::Result<Ledger> {
+    pub async fn end(&mut self) -> anyhow::Result<Ledger> {
         self.stop_operators.cancel();
         joined(&mut self.operators).await.context("operators end")?;
         // What does not come is found by the account, which can say more of it.
         let _ = eventually(DELIVERY_DEADLINE, || all_received(&self.ledger)).await;
         self.stop_locks.cancel();
         joined(&mut self.locks).await.context("locks end")?;
-        Ok(self.ledger)
+        Ok(self.ledger.clone())
     }
 }
 
 fn all_received(ledger: &Ledger) -> bool {
     let book = ledger.book();
     let mut acked = book.commands.values().filter(|command| command.said == Said::Acked);
-    acked.all(|command| command.received > 0 || book.is_lost_with_broker(command))
+    acked.all(|command| command.received > 0 || book.end_that_lost(command).is_some())
 }
 
 async fn joined(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
