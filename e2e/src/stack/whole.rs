@@ -119,8 +119,7 @@ impl Whole {
 
     async fn start_around(stack: Stack, beneath: Beneath, wishes: Wishes<'_>) -> anyhow::Result<Self> {
         // Dropped from the last to the first, as in `start_on`.
-        let Beneath { clocks, disks, postgres } = beneath;
-        let stack = stack;
+        let (Beneath { clocks, disks, postgres }, stack) = (beneath, stack);
         let surround = |name, program: &mut Program| {
             if let Some(clocks) = &clocks {
                 program.surround(clocks.environment(name)?);
