@@ -34,7 +34,13 @@ impl Postgres {
         Ok(spawn_blocking(DevelopmentPostgres::start).await??.into())
     }
 
-    /// Starts one that keeps its data on this disk, and waits for it.
+    /// Starts one that keeps its data in this folder, and waits for the disk.
+    pub async fn start_in(folder: PathBuf) -> anyhow::Result<Self> {
+        let port = process::free_port()?;
+        Ok(spawn_blocking(move || DevelopmentPostgres::start_in(&folder, port)).await??.into())
+    }
+
+    /// As [`Postgres::start_in`], on this disk, with little more than its data on it.
     pub async fn start_on(disk: Disk) -> anyhow::Result<Self> {
         let port = process::free_port()?;
         // The disk is there for as long as this takes, even if nobody waits for it any more.
