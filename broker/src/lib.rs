@@ -2,8 +2,8 @@
 //!
 //! Modules in the order of a message: [`listen`] accepts, [`packet`] decodes, [`connection`] serves,
 //! [`session`] remembers, [`hooks`] decide, [`router`] finds the receivers, [`registry`] knows who is
-//! there. [`broker`] is what they share, [`server`] starts and ends it all. The library knows no
-//! Kafka: whatever stores a message is a hook.
+//! there. [`broker`] is what they share, [`server`] starts and ends it all, [`assembly`] puts it
+//! together. The library knows no Kafka: whatever stores a message is a hook.
 
 pub mod listen;
 
@@ -19,6 +19,7 @@ pub mod router;
 pub mod registry;
 
 pub mod admin;
+pub mod assembly;
 
 pub mod broker;
 pub mod config;

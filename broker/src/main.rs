@@ -6,16 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use latchline_bridge::{Bridge, config::Config as BridgeConfig};
+use latchline_broker::assembly::assemble;
 use latchline_broker::config::DEFAULT_TOML;
 use latchline_broker::hooks::access::AccessControl;
-use latchline_broker::hooks::chain::Chain;
-use latchline_broker::hooks::guard::Guard;
-use latchline_broker::hooks::link::{Link, OnFault};
-use latchline_broker::metrics::Metrics;
-use latchline_broker::server::Server;
 use latchline_broker::settings::Settings;
 use latchline_broker::{admin, reload};
-use latchline_shared::budget::Budget;
+use latchline_shared::hook::Hook;
 use latchline_shared::kit::http::auth::{Token, protect};
 use latchline_shared::kit::http::{self, readiness::Readiness};
 use latchline_shared::kit::run::{Program, run};
@@ -49,23 +45,11 @@ async fn serve(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::
         false => None,
     };
 
-    // The order of the hooks: access decides first, then the guard, and only what both let pass is
-    // stored.
-    let deadline = Some(config.limits.authenticate_timeout);
-    let mut links = vec![Link { hook: access.clone(), deadline, on_fault: OnFault::Closed }];
-    if let Some(guard) = Guard::open(&config)? {
-        guard.metrics().register(&mut registry);
-        links.push(Link { hook: Arc::new(guard), deadline: None, on_fault: OnFault::Closed });
-    }
     if let Some(bridge) = bridge.clone() {
-        links.push(Link { hook: bridge.clone(), deadline: None, on_fault: OnFault::Closed });
         readiness.check("kafka", move || bridge.ready());
     }
-    let chain = Chain::new(links);
-    chain.metrics().register(&mut registry);
-    let budget = Budget::new(config.limits.inflight_bytes_total);
-    let metrics = Metrics::new(&mut registry, &budget);
-    let server = Arc::new(Server::start(&config, chain, metrics, budget, &shutdown)?);
+    let storing = bridge.clone().map(|bridge| bridge as Arc<dyn Hook>);
+    let server = Arc::new(assemble(&config, access.clone(), storing, &mut registry, &shutdown)?);
     if let Some(address) = config.http.server.address {
         let token = Token::new(config.http.token.read()?.as_ref());
         let routes = http::admin::routes(Arc::new(registry), readiness)
