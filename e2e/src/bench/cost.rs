@@ -1,24 +1,22 @@
 //! CPU time that the broker's process spends on a QoS 1 message, from PUBLISH to PUBACK, with few
 //! and with many locks connected. It must not grow with their number.
 //!
-//! All brokers of a group run at once, each with its idle locks and the same publishers, and are
-//! measured by turns, so that whatever else the machine does, it does to all of them. Ratios are
-//! of measurements of the same turn.
+//! All brokers of a group run at once ([`crate::bench::group`]), each with its idle locks and the same
+//! publishers, and are measured by turns, so that whatever else the machine does, it does to all of
+//! them. Ratios are of measurements of the same turn.
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use latchline_shared::keys::MasterKey;
+use anyhow::bail;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
 
 use crate::bench::figures::Spread;
-use crate::bench::fleet::{Close, Fleet, Order};
-use crate::bench::lock::Session;
+use crate::bench::group::{Outcome, group};
 use crate::bench::plan::Plan;
-use crate::bench::publishers::Publishers;
-use crate::bench::target::{Kind, Surroundings, Target, mosquitto};
-use crate::process::Process;
+use crate::bench::sample::Sample;
+use crate::bench::shares::Shares;
+use crate::bench::stored::Stored;
+use crate::bench::target::{Kind, Surroundings, mosquitto};
 
 /// How messages come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,6 +26,8 @@ pub enum Loop {
     Open,
     /// As fast as acknowledgements come.
     Closed,
+    /// The same, while one subscriber takes everything.
+    Heard,
 }
 
 impl Loop {
@@ -36,6 +36,7 @@ impl Loop {
         match self {
             Self::Open => "fixed rate",
             Self::Closed => "closed loop",
+            Self::Heard => "one subscriber",
         }
     }
 }
@@ -54,10 +55,10 @@ pub struct Cost {
     pub cpu_us: Spread,
     /// Messages acknowledged per second.
     pub per_second: Spread,
-    /// CPU time, turn by turn.
-    pub samples_cpu_us: Vec<f64>,
-    /// Messages per second, turn by turn.
-    pub samples_per_second: Vec<f64>,
+    /// Who had the processors: medians.
+    pub shares: Shares,
+    /// Turn by turn.
+    pub samples: Vec<Sample>,
 }
 
 /// What each turn consists of.
@@ -74,6 +75,9 @@ pub struct Turns {
     /// Messages per second of all of them together at the fixed rate; none, if only the closed loop
     /// is measured.
     pub rate_per_second: Option<f64>,
+    /// Turns after these in which one subscriber takes everything, and only the closed loop is
+    /// measured.
+    pub rounds_heard: u32,
 }
 
 /// A quotient of two costs.
@@ -89,9 +93,18 @@ pub struct Ratio {
 pub async fn measure(surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Vec<Cost>> {
     let with = |kind| plan.cost_locks.iter().map(move |&locks| (kind, locks));
     let turns = plan.turns();
-    let mut costs = group(with(Kind::Bridge).collect(), surroundings, &turns).await?;
+    let bridges = group(with(Kind::Bridge).collect(), surroundings, &turns, &mut |_| {}).await?;
     let beside = mosquitto().map(|_| (Kind::Mosquitto, plan.cost_locks_mosquitto));
-    costs.extend(group(with(Kind::Alone).chain(beside).collect(), surroundings, &turns).await?);
+    let others = with(Kind::Alone).chain(beside).collect();
+    let others = group(others, surroundings, &turns, &mut |_| {}).await?;
+    let mut costs = Vec::new();
+    for Outcome { costs: measured, failed, stored, .. } in [bridges, others] {
+        if let Some(failed) = failed.first() {
+            bail!("{failed}");
+        }
+        stored.iter().try_for_each(Stored::check)?;
+        costs.extend(measured);
+    }
     Ok(costs)
 }
 
@@ -101,7 +114,7 @@ pub fn ratios(costs: &[Cost], plan: &Plan) -> Vec<Ratio> {
         costs.iter().find(|cost| (cost.kind, cost.locks, cost.load) == (kind, locks, load))
     };
     let ratio = |name: String, upper: Option<&Cost>, lower: Option<&Cost>| {
-        let ratio = Spread::of_ratios(&upper?.samples_cpu_us, &lower?.samples_cpu_us)?;
+        let ratio = upper?.ratio(lower?, |sample| sample.cpu_us)?;
         Some(Ratio { name, ratio })
     };
     let (Some(&few), Some(&many)) = (plan.cost_locks.first(), plan.cost_locks.last()) else {
@@ -120,172 +133,50 @@ pub fn ratios(costs: &[Cost], plan: &Plan) -> Vec<Ratio> {
     found
 }
 
-/// A broker with its locks, and what was measured.
-struct Seat {
-    target: Target,
-    locks: u32,
-    _idle: Option<Fleet>,
-    publishers: Publishers,
-    /// Whether it is asked to take the fixed rate.
-    is_fast: bool,
-    open: Vec<Sample>,
-    closed: Vec<Sample>,
-}
-
-/// A measurement of some seconds.
-pub(super) struct Sample {
-    /// Microseconds of CPU time per message.
-    pub(super) cpu_us: f64,
-    /// Messages acknowledged per second.
-    pub(super) per_second: f64,
-}
-
-/// Measures brokers with this many locks each, by turns. rumqttd gets slow with many locks; where its
-/// closed loop is slower than the fixed rate, it has no row for that: its backlog would only grow.
-pub(crate) async fn group(
-    members: Vec<(Kind, u32)>,
-    surroundings: &Surroundings,
-    turns: &Turns,
-) -> anyhow::Result<Vec<Cost>> {
-    let mut seats = Vec::new();
-    for (kind, locks) in members {
-        let seat = Seat::take(kind, locks, surroundings, turns).await;
-        seats.push(seat.with_context(|| format!("{} with {locks} locks", kind.name()))?);
+impl Cost {
+    /// Sums up what was measured; nothing, if nothing was.
+    pub(super) fn of(kind: Kind, locks: u32, load: Loop, samples: &[Sample]) -> Option<Self> {
+        let shares: Vec<Shares> = samples.iter().map(|sample| sample.shares).collect();
+        Some(Self {
+            kind,
+            locks,
+            load,
+            cpu_us: Spread::of(samples.iter().map(|sample| sample.cpu_us))?,
+            per_second: Spread::of(samples.iter().map(|sample| sample.per_second))?,
+            shares: Shares::medians(&shares)?,
+            samples: samples.to_vec(),
+        })
     }
-    for round in 0..turns.rounds {
-        for number in 0..seats.len() {
-            // There and back, so that what changes steadily favours nobody.
-            let number = if round % 2 == 0 { number } else { seats.len() - 1 - number };
-            let seat = &mut seats[number];
-            let name = seat.target.kind().name();
-            seat.measure(turns).await.with_context(|| format!("{name}, turn {round}"))?;
-        }
+
+    /// The quotients of what was measured in the same turn.
+    pub(super) fn ratio(&self, lower: &Self, of: fn(&Sample) -> f64) -> Option<Spread> {
+        let same = |upper: &&Sample| lower.samples.iter().find(|sample| sample.turn == upper.turn);
+        let pairs = self.samples.iter().filter_map(|upper| Some((of(upper), of(same(&upper)?))));
+        let (upper, lower): (Vec<f64>, Vec<f64>) = pairs.unzip();
+        Spread::of_ratios(&upper, &lower)
     }
-    let mut costs = Vec::new();
-    for seat in seats {
-        for (load, samples) in [(Loop::Open, &seat.open), (Loop::Closed, &seat.closed)] {
-            costs.extend(cost(&seat, load, samples));
-        }
-        drop(seat.publishers);
-        seat.target.finish()?;
-    }
-    Ok(costs)
 }
 
-fn cost(seat: &Seat, load: Loop, samples: &[Sample]) -> Option<Cost> {
-    let samples_cpu_us: Vec<f64> = samples.iter().map(|sample| sample.cpu_us).collect();
-    let samples_per_second: Vec<f64> = samples.iter().map(|sample| sample.per_second).collect();
-    Some(Cost {
-        kind: seat.target.kind(),
-        locks: seat.locks,
-        load,
-        cpu_us: Spread::of(samples_cpu_us.iter().copied())?,
-        per_second: Spread::of(samples_per_second.iter().copied())?,
-        samples_cpu_us,
-        samples_per_second,
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Seat {
-    async fn take(
-        kind: Kind,
-        locks: u32,
-        surroundings: &Surroundings,
-        turns: &Turns,
-    ) -> anyhow::Result<Self> {
-        let target = Target::start(kind, surroundings).await?;
-        let (server, first) = (target.address(), turns.publishers);
-        let idle = match locks.saturating_sub(first) {
-            0 => None,
-            count => {
-                let order = Order { server, first, count, session: Session::Kept, close: Close::Rst };
-                Some(Fleet::connect(order, &surroundings.master_hex).await?)
-            }
+    #[test]
+    fn what_is_compared_is_of_the_same_turn() {
+        let shares =
+            Shares { target: 0.0, target_thread: 0.0, load: 0.0, load_thread: 0.0, machine: 0.0, cores: 2.0 };
+        let cost = |samples: &[(u32, f64)]| {
+            let samples: Vec<_> = samples
+                .iter()
+                .map(|&(turn, cpu_us)| Sample { turn, cpu_us, per_second: 1.0, shares })
+                .collect();
+            Cost::of(Kind::Echo, 1, Loop::Open, &samples).unwrap()
         };
-        let master = MasterKey::from_hex(&surroundings.master_hex)?;
-        let publishers = Publishers::connect(server, &master, 0, first).await?;
-        let (open, closed) = (Vec::new(), Vec::new());
-        Ok(Self { target, locks, _idle: idle, publishers, is_fast: true, open, closed })
+        let ours = cost(&[(0, 10.0), (1, 20.0), (2, 90.0)]);
+        // A turn that was left out does not shift the others.
+        let theirs = cost(&[(0, 10.0), (2, 30.0)]);
+        let ratio = ours.ratio(&theirs, |sample| sample.cpu_us).unwrap();
+        assert_eq!(ratio, Spread { median: 2.0, low: 1.0, high: 3.0 });
+        assert_eq!(ours.ratio(&cost(&[(7, 1.0)]), |sample| sample.cpu_us), None);
     }
-
-    async fn measure(&mut self, turns: &Turns) -> anyhow::Result<()> {
-        let (process, publishers) = (self.target.process()?, &self.publishers);
-        let sample = closed(process, publishers, turns.warm_up, turns.window).await?;
-        let is_slow = turns.rate_per_second.is_some_and(|rate| sample.per_second < rate);
-        self.closed.push(sample);
-        // Who has taken the rate once is asked in every turn.
-        self.is_fast &= self.target.kind() != Kind::Rumqttd || !self.open.is_empty() || !is_slow;
-        if let Some(rate) = turns.rate_per_second.filter(|_| self.is_fast) {
-            self.open.push(open(process, publishers, rate, turns.warm_up, turns.window).await?);
-        }
-        Ok(())
-    }
-}
-
-/// What was measured in one turn.
-pub(super) struct Turn {
-    /// At a fixed rate.
-    pub(super) open: Sample,
-    /// In a closed loop.
-    pub(super) closed: Sample,
-}
-
-/// Measures a process under both loads.
-pub(super) async fn turn(
-    process: &Process,
-    publishers: &Publishers,
-    per_second: f64,
-    warm_up: Duration,
-    window: Duration,
-) -> anyhow::Result<Turn> {
-    let open = open(process, publishers, per_second, warm_up, window).await?;
-    let closed = closed(process, publishers, warm_up, window).await?;
-    Ok(Turn { open, closed })
-}
-
-async fn open(
-    process: &Process,
-    publishers: &Publishers,
-    per_second: f64,
-    warm_up: Duration,
-    window: Duration,
-) -> anyhow::Result<Sample> {
-    let load = publishers.open_loop(per_second)?;
-    let sample = sample(process, publishers, warm_up, window).await?;
-    drop(load);
-    publishers.drain().await?;
-    Ok(sample)
-}
-
-async fn closed(
-    process: &Process,
-    publishers: &Publishers,
-    warm_up: Duration,
-    window: Duration,
-) -> anyhow::Result<Sample> {
-    publishers.closed_loop()?;
-    let sample = sample(process, publishers, warm_up, window).await?;
-    publishers.drain().await?;
-    Ok(sample)
-}
-
-/// CPU time and acknowledgements between two moments under an even load.
-async fn sample(
-    process: &Process,
-    publishers: &Publishers,
-    warm_up: Duration,
-    window: Duration,
-) -> anyhow::Result<Sample> {
-    sleep(warm_up).await;
-    let look = || anyhow::Ok((process.cpu_time()?, publishers.acked()));
-    let (begun_at, (cpu_before, acked_before)) = (Instant::now(), look()?);
-    sleep(window).await;
-    let (elapsed, (cpu, acked)) = (begun_at.elapsed(), look()?);
-    publishers.check()?;
-    let messages = acked - acked_before;
-    ensure!(messages > 0, "no message is acknowledged in {window:?}");
-    Ok(Sample {
-        cpu_us: cpu.saturating_sub(cpu_before).as_secs_f64() * 1e6 / messages as f64,
-        per_second: messages as f64 / elapsed.as_secs_f64(),
-    })
 }

@@ -28,9 +28,12 @@ impl Spread {
         Some(Self { median, low, high })
     }
 
-    /// The quotients of measurements that were made together.
+    /// The quotients of measurements that were made together. What took no tick of the kernel's clock
+    /// has no quotient.
     pub fn of_ratios(numerators: &[f64], denominators: &[f64]) -> Option<Self> {
-        Self::of(numerators.iter().zip(denominators).map(|(numerator, denominator)| numerator / denominator))
+        let ratios =
+            numerators.iter().zip(denominators).map(|(numerator, denominator)| numerator / denominator);
+        Self::of(ratios.filter(|ratio| ratio.is_finite()))
     }
 }
 
@@ -86,6 +89,7 @@ mod tests {
         let ratios = Spread::of_ratios(&[2.0, 9.0], &[1.0, 3.0]).unwrap();
         assert_eq!(ratios, Spread { median: 2.5, low: 2.0, high: 3.0 });
         assert_eq!(format!("{ratios:.2}"), "2.50 (2.00 to 3.00)");
+        assert_eq!(Spread::of_ratios(&[2.0, 3.0], &[0.0, 3.0]).unwrap().high, 1.0);
     }
 
     #[test]

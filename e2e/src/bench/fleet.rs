@@ -4,6 +4,7 @@
 //! [`hold`] is that process (`bench hold`); [`Fleet`] starts and ends it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,10 +23,11 @@ use crate::process::Process;
 
 /// Connections that are being opened at once.
 const OPENING: u32 = 256;
-/// Locks of a fleet need a file each, and the process some more.
-pub const LOCKS_MAX: u32 = 19_900;
-/// Not all brokers are quick at it.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(300);
+/// Files that a process needs beside one for each lock.
+const FILES_SPARE: u32 = 100;
+/// Not all brokers are quick at it, and many locks take longer.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(240);
+const CONNECT_DEADLINE_EACH: Duration = Duration::from_millis(3);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const READY: &str = "connected in ";
 const MASTER_KEY_VARIABLE: &str = "LATCHLINE_MASTER_KEY";
@@ -104,27 +106,32 @@ async fn open_all(order: Order, master: MasterKey) -> anyhow::Result<Vec<TcpStre
     Ok(locks)
 }
 
-/// Connected locks in a process of their own; they are gone when it is dropped.
+/// Connected locks, in as many processes of their own as they need open files; they are gone when it is
+/// dropped.
 #[derive(Debug)]
 pub struct Fleet {
-    process: Process,
+    processes: Vec<Process>,
+    begun_at: Instant,
     count: u32,
+}
+
+/// Files that a process may have open here.
+pub fn files_max() -> anyhow::Result<u32> {
+    let limit = rlimit::Resource::NOFILE.get_hard().context("the limit of open files")?;
+    Ok(u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
 impl Fleet {
     /// Starts to connect locks.
     pub fn start(order: Order, master_hex: &str) -> anyhow::Result<Self> {
-        ensure!(order.count <= LOCKS_MAX, "one process cannot hold {} connections", order.count);
-        let mut command = Command::new(binary()?);
-        command
-            .arg("hold")
-            .args(["--server", &order.server.to_string()])
-            .args(["--first", &order.first.to_string()])
-            .args(["--count", &order.count.to_string()])
-            .args(["--session", &word(order.session)?])
-            .args(["--close", &word(order.close)?])
-            .env(MASTER_KEY_VARIABLE, master_hex);
-        Ok(Self { process: Process::start("bench hold", &mut command)?, count: order.count })
+        let each = files_max()?.saturating_sub(FILES_SPARE);
+        ensure!(each > 0, "a process may have no more than {FILES_SPARE} open files");
+        let (binary, begun_at, mut processes) = (binary()?, Instant::now(), Vec::new());
+        for part in order.parts(each) {
+            let mut command = part.command(&binary)?;
+            processes.push(Process::start("bench hold", command.env(MASTER_KEY_VARIABLE, master_hex))?);
+        }
+        Ok(Self { processes, begun_at, count: order.count })
     }
 
     /// Connects locks and waits until all of them are.
@@ -136,18 +143,24 @@ impl Fleet {
 
     /// Waits until all are connected and subscribed; the answer is how long they took.
     pub async fn connected(&mut self) -> anyhow::Result<Duration> {
-        let until = Instant::now() + CONNECT_DEADLINE;
-        loop {
-            let lines = self.process.output().lines();
-            if let Some(seconds) = lines.iter().find_map(|line| line.strip_prefix(READY)) {
-                return Ok(Duration::from_secs_f64(seconds.parse()?));
+        let until = self.begun_at + CONNECT_DEADLINE + self.count * CONNECT_DEADLINE_EACH;
+        let mut took = Duration::ZERO;
+        for process in &mut self.processes {
+            loop {
+                let lines = process.output().lines();
+                if let Some(seconds) = lines.iter().find_map(|line| line.strip_prefix(READY)) {
+                    // Begun at the same time, and done when the slowest is.
+                    took = took.max(Duration::from_secs_f64(seconds.parse()?));
+                    break;
+                }
+                if let Some(status) = process.ended() {
+                    bail!("bench hold ended ({status}):\n{}", lines.join("\n"));
+                }
+                ensure!(Instant::now() < until, "{} locks are not connected in time", self.count);
+                sleep(LOOK_EVERY).await;
             }
-            if let Some(status) = self.process.ended() {
-                bail!("bench hold ended ({status}):\n{}", lines.join("\n"));
-            }
-            ensure!(Instant::now() < until, "{} locks are not connected in time", self.count);
-            sleep(LOOK_EVERY).await;
         }
+        Ok(took)
     }
 
     /// How many.
@@ -157,7 +170,28 @@ impl Fleet {
 
     /// Closes all connections at once.
     pub fn close(self) {
-        self.process.kill();
+        drop(self);
+    }
+}
+
+impl Order {
+    /// The same locks, at most `each` of them in a part.
+    fn parts(self, each: u32) -> impl Iterator<Item = Self> {
+        let part =
+            move |begin| Self { first: self.first + begin, count: each.min(self.count - begin), ..self };
+        (0..self.count).step_by(each as usize).map(part)
+    }
+
+    fn command(&self, binary: &Path) -> anyhow::Result<Command> {
+        let mut command = Command::new(binary);
+        command
+            .arg("hold")
+            .args(["--server", &self.server.to_string()])
+            .args(["--first", &self.first.to_string()])
+            .args(["--count", &self.count.to_string()])
+            .args(["--session", &word(self.session)?])
+            .args(["--close", &word(self.close)?]);
+        Ok(command)
     }
 }
 
@@ -175,4 +209,24 @@ pub(crate) fn binary() -> anyhow::Result<std::path::PathBuf> {
         .into_iter()
         .find(|path| path.is_file())
         .with_context(|| format!("no bench beside {}: cargo build --workspace --bins", own.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lock_is_in_one_part() {
+        let server = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (count, each, expected) in [
+            (7, 3, &[(10, 3), (13, 3), (16, 1)][..]),
+            (6, 3, &[(10, 3), (13, 3)]),
+            (2, 3, &[(10, 2)]),
+            (0, 3, &[]),
+        ] {
+            let order = Order { server, first: 10, count, session: Session::Clean, close: Close::Fin };
+            let parts: Vec<_> = order.parts(each).map(|part| (part.first, part.count)).collect();
+            assert_eq!(parts, expected, "{count} in parts of {each}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::bench::fleet::{Close, Fleet, Order};
 use crate::bench::lock::Session;
 use crate::bench::meter::memory_bytes_of;
-use crate::bench::target::{Kind, Surroundings, Target};
+use crate::bench::target::{Failed, Kind, Surroundings, Target};
 use crate::process::Process;
 
 /// What an idle connection may take.
@@ -35,26 +35,39 @@ pub struct Idle {
     pub empty_bytes: u64,
     /// Bytes that the process has grown by, per connection.
     pub bytes_per_connection: f64,
+    /// Whether its memory had come to rest.
+    pub is_at_rest: bool,
 }
 
-/// Measures one broker at each of these numbers of connections, which rise.
-pub async fn measure(kind: Kind, surroundings: &Surroundings, at: &[u32]) -> anyhow::Result<Vec<Idle>> {
+/// Measures one broker at each of these numbers of connections, which rise. If it fails, the others
+/// before that are there nevertheless.
+pub async fn measure(kind: Kind, surroundings: &Surroundings, at: &[u32]) -> (Vec<Idle>, Option<Failed>) {
+    let mut measured = Vec::new();
+    let outcome = fill(kind, surroundings, at, &mut measured).await;
+    (measured, outcome.err().map(|error| Failed::new(kind, "memory", &error)))
+}
+
+async fn fill(
+    kind: Kind,
+    surroundings: &Surroundings,
+    at: &[u32],
+    measured: &mut Vec<Idle>,
+) -> anyhow::Result<()> {
     let target = Target::start(kind, surroundings).await?;
     let empty_bytes = calm_bytes(target.process()?).await?;
-    let (mut fleets, mut measured) = (Vec::new(), Vec::new());
-    let mut first = 0;
+    let (mut fleets, mut first) = (Vec::new(), 0);
     for &connections in at {
         let count = connections - first;
         let order =
             Order { server: target.address(), first, count, session: Session::Kept, close: Close::Rst };
         fleets.push(Fleet::connect(order, &surroundings.master_hex).await?);
         first = connections;
-        let grown_bytes = calm_bytes(target.process()?).await?.saturating_sub(empty_bytes);
-        let bytes_per_connection = grown_bytes as f64 / f64::from(connections);
-        measured.push(Idle { kind, connections, empty_bytes, bytes_per_connection });
+        let id = target.process()?.id();
+        let Settled { bytes, is_calm } = settle(|| memory_bytes_of(id)).await?;
+        let bytes_per_connection = bytes.saturating_sub(empty_bytes) as f64 / f64::from(connections);
+        measured.push(Idle { kind, connections, empty_bytes, bytes_per_connection, is_at_rest: is_calm });
     }
-    target.finish()?;
-    Ok(measured)
+    target.finish()
 }
 
 /// The memory of a process once it does not change any more.

@@ -1,16 +1,13 @@
 //! How long a PUBACK takes at a fixed rate, from when its message was due to when it was read.
 
-use std::time::Duration;
-
 use latchline_shared::keys::MasterKey;
 use serde::Serialize;
-use tokio::time::sleep;
 
-use crate::bench::figures::Delays;
 use crate::bench::fleet::{Close, Fleet, Order};
 use crate::bench::lock::Session;
 use crate::bench::plan::Plan;
 use crate::bench::publishers::Publishers;
+use crate::bench::sample::{Measuring, Paced};
 use crate::bench::target::{Kind, Surroundings, Target, mosquitto};
 
 /// Delays of one broker.
@@ -20,10 +17,9 @@ pub struct Latency {
     pub kind: Kind,
     /// How many locks are connected, publishers included.
     pub locks: u32,
-    /// Messages that were due per second.
-    pub per_second: f64,
-    /// From due to acknowledged.
-    pub delays: Delays,
+    /// The rate, and the delays from due to acknowledged.
+    #[serde(flatten)]
+    pub paced: Paced,
 }
 
 /// Measures our broker with and without its bridge, and mosquitto where it is installed.
@@ -43,25 +39,15 @@ async fn one(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Re
     let _idle = Fleet::connect(order, &surroundings.master_hex).await?;
     let master = MasterKey::from_hex(&surroundings.master_hex)?;
     let publishers = Publishers::connect(server, &master, 0, first).await?;
-    let delays = delays(&publishers, plan.rate_per_second, plan.warm_up, plan.latency_window).await?;
+    let measuring = Measuring {
+        process: target.process()?,
+        publishers: &publishers,
+        turn: 0,
+        warm_up: plan.warm_up,
+        window: plan.latency_window,
+    };
+    let paced = measuring.open(plan.rate_per_second).await?;
     drop(publishers);
     target.finish()?;
-    Ok(Latency { kind, locks, per_second: plan.rate_per_second, delays })
-}
-
-/// Delays at a fixed rate.
-pub(super) async fn delays(
-    publishers: &Publishers,
-    per_second: f64,
-    warm_up: Duration,
-    window: Duration,
-) -> anyhow::Result<Delays> {
-    let load = publishers.open_loop(per_second)?;
-    sleep(warm_up).await;
-    publishers.take_delays();
-    sleep(window).await;
-    drop(load);
-    // Messages that are late count, too.
-    publishers.drain().await?;
-    Ok(Delays::of(&publishers.take_delays()))
+    Ok(Latency { kind, locks, paced })
 }

@@ -9,8 +9,10 @@
 //! bridge. [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by
 //! itself, and [`pipeline`] all of it together.
 //!
-//! The tools below them: [`target`] starts brokers, [`fleet`] connects locks from a process of its
-//! own, [`publishers`] loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
+//! The tools below them: [`group`] measures brokers by turns, [`sample`] one of them once, [`shares`]
+//! says who had the processors meanwhile and [`late`] how late the load was, [`stored`] counts Kafka's
+//! end. [`target`] starts brokers, [`fleet`] connects locks from a process of its own, [`publishers`]
+//! loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
 //!
 //! Non-guarantee: machines differ and neighbours disturb. What is compared is measured by turns in
 //! one run, what counts is CPU time rather than time on the wall, and medians rather than means.
@@ -33,6 +35,12 @@ pub mod idle;
 pub mod latency;
 pub mod storm;
 
+pub mod group;
+pub mod late;
+pub mod sample;
+pub mod shares;
+pub mod stored;
+
 pub mod fleet;
 pub mod probe;
 pub mod publishers;
@@ -42,3 +50,4 @@ pub mod figures;
 pub mod lock;
 pub mod meter;
 pub mod plot;
+pub mod progress;

@@ -80,6 +80,7 @@ impl Plan {
             warm_up: self.warm_up,
             publishers: self.publishers,
             rate_per_second: Some(self.rate_per_second),
+            rounds_heard: 0,
         }
     }
 }

@@ -8,12 +8,17 @@ use std::fmt::Write;
 
 /// Size of a panel, with its texts.
 const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 300.0;
+/// From a panel's top to its x axis.
+const BASE: f64 = 218.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 34.0;
-/// Ticks, the name of the axis, and lines of a legend.
-const BOTTOM: f64 = 82.0;
+/// Ticks and the name of the axis.
+const TICKS_HEIGHT: f64 = 50.0;
+/// A line of the legend.
+const LEGEND_LINE: f64 = 15.0;
+/// The line below all panels.
+const NOTE: f64 = 20.0;
 const COLUMNS: usize = 2;
 const TICKS: f64 = 5.0;
 /// The legend has this many names in a line.
@@ -35,6 +40,8 @@ pub struct Plot {
     pub x: Axis,
     /// In rows of two.
     pub panels: Vec<Panel>,
+    /// What it was measured on, and when: a line below.
+    pub note: String,
 }
 
 /// One panel.
@@ -72,7 +79,8 @@ impl Plot {
     /// The document.
     pub fn svg(&self) -> String {
         let rows = self.panels.len().div_ceil(COLUMNS);
-        let (width, height) = (WIDTH * COLUMNS as f64, HEIGHT * rows as f64);
+        let panel_height = self.panel_height();
+        let (width, height) = (WIDTH * COLUMNS as f64, panel_height * rows as f64 + NOTE);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
              height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
@@ -81,38 +89,44 @@ impl Plot {
         let points = self.panels.iter().flat_map(Panel::points);
         let x = Scale::new(self.x, points.map(|(x, _)| x), LEFT..WIDTH - RIGHT);
         for (number, panel) in self.panels.iter().enumerate() {
-            let (left, top) = ((number % COLUMNS) as f64 * WIDTH, (number / COLUMNS) as f64 * HEIGHT);
+            let (left, top) = ((number % COLUMNS) as f64 * WIDTH, (number / COLUMNS) as f64 * panel_height);
             let _ = writeln!(svg, "<g transform=\"translate({left} {top})\">");
             self.draw(panel, &x, &mut svg);
             svg.push_str("</g>\n");
         }
+        text(&mut svg, (LEFT, height - 6.0), "fill=\"#666666\"", &self.note);
         svg.push_str("</svg>\n");
         svg
     }
 
+    /// With room for the longest legend.
+    fn panel_height(&self) -> f64 {
+        let lines = self.panels.iter().map(|panel| panel.drawn().count().div_ceil(LEGEND_COLUMNS)).max();
+        BASE + TICKS_HEIGHT + LEGEND_LINE * (lines.unwrap_or_default() as f64)
+    }
+
     fn draw(&self, panel: &Panel, x: &Scale, svg: &mut String) {
         let values = panel.points().map(|(_, y)| y).chain(panel.bound);
-        let y = Scale::new(panel.y, values, HEIGHT - BOTTOM..TOP);
+        let y = Scale::new(panel.y, values, BASE..TOP);
         text(svg, (LEFT, 20.0), "font-size=\"13\"", &panel.title);
         for tick in x.ticks() {
-            line(svg, (x.at(tick), TOP), (x.at(tick), HEIGHT - BOTTOM), GRID);
-            text(svg, (x.at(tick), HEIGHT - BOTTOM + 15.0), MIDDLE, &label(tick));
+            line(svg, (x.at(tick), TOP), (x.at(tick), BASE), GRID);
+            text(svg, (x.at(tick), BASE + 15.0), MIDDLE, &label(tick));
         }
         for tick in y.ticks() {
             line(svg, (LEFT, y.at(tick)), (WIDTH - RIGHT, y.at(tick)), GRID);
             text(svg, (LEFT - 6.0, y.at(tick) + 4.0), END, &label(tick));
         }
-        text(svg, ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - BOTTOM + 31.0), MIDDLE, &self.x_name);
+        text(svg, ((LEFT + WIDTH - RIGHT) / 2.0, BASE + 31.0), MIDDLE, &self.x_name);
         if let Some(bound) = panel.bound {
             line(svg, (LEFT, y.at(bound)), (WIDTH - RIGHT, y.at(bound)), BOUND);
             text(svg, (WIDTH - RIGHT, y.at(bound) - 4.0), END, "bound");
         }
-        let drawn = panel.series.iter().filter(|series| !series.points.is_empty());
-        for (number, (series, colour)) in drawn.zip(COLOURS.iter().cycle()).enumerate() {
+        for (number, (series, colour)) in panel.drawn().zip(COLOURS.iter().cycle()).enumerate() {
             draw_series(series, x, &y, colour, svg);
             let column = (WIDTH - LEFT - RIGHT) / LEGEND_COLUMNS as f64;
             let left = LEFT + column * (number % LEGEND_COLUMNS) as f64;
-            let top = HEIGHT - BOTTOM + 50.0 + 15.0 * (number / LEGEND_COLUMNS) as f64;
+            let top = BASE + TICKS_HEIGHT + LEGEND_LINE * (number / LEGEND_COLUMNS) as f64;
             let stroke = format!("stroke=\"{colour}\" stroke-width=\"1.5\"");
             line(svg, (left, top - 4.0), (left + 16.0, top - 4.0), &stroke);
             text(svg, (left + 22.0, top), "", &series.name);
@@ -121,6 +135,10 @@ impl Plot {
 }
 
 impl Panel {
+    fn drawn(&self) -> impl Iterator<Item = &Series> {
+        self.series.iter().filter(|series| !series.points.is_empty())
+    }
+
     fn points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.series.iter().flat_map(|series| series.points.iter().copied())
     }
@@ -262,7 +280,9 @@ mod tests {
             series: vec![series("a<b", &points), series("nobody", &[])],
         };
         let panels = vec![panel("one", Axis::Linear, Some(2.0)), panel("two", Axis::Log, None)];
-        let svg = Plot { x_name: "locks".to_owned(), x: Axis::Log, panels }.svg();
+        let note = "this machine".to_owned();
+        let svg = Plot { x_name: "locks".to_owned(), x: Axis::Log, panels, note }.svg();
+        assert!(svg.contains("this machine"), "{svg}");
         // 0 has no place on a logarithmic axis.
         assert_eq!(svg.matches("<circle").count(), 3 + 2);
         assert_eq!(svg.matches("stroke-dasharray").count(), 1);

@@ -2,14 +2,17 @@
 //! once.
 //!
 //! At a fixed rate, messages leave when they are due, whatever comes back (open loop), paced by a
-//! thread that does nothing else; a delay counts from when its message was due, so that a broker
-//! that stalls cannot hide the delays of the messages that it held up (coordinated omission).
+//! thread that does nothing else ([`OpenLoop`]); a delay counts from when its message was due, so that
+//! a broker that stalls cannot hide the delays of the messages that it held up (coordinated omission).
+//! The load is as many messages as fit its time, and all of them are sent, however late: those that
+//! were due in the window are those that are counted.
 //!
 //! Invariant: acknowledgements arrive in the order of the messages, each once; anything else fails
 //! the benchmark.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -35,7 +38,7 @@ pub const WINDOW: usize = 10;
 /// Delays from 1 µs to a minute, with three digits.
 const DELAY_US_MAX: u64 = 60_000_000;
 /// Not all brokers are quick at it.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(120);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 const READ_BYTES: usize = 4096;
 
@@ -59,11 +62,17 @@ pub struct Publishers {
 /// What they have in common.
 struct Tally {
     acked: AtomicU64,
-    delays_us: Mutex<Histogram<u64>>,
+    delays: Mutex<Delays>,
     /// Whether an acknowledgement calls for the next message.
     closed: AtomicBool,
     /// The first thing that went wrong.
     failure: Mutex<Option<anyhow::Error>>,
+}
+
+/// Of acknowledged messages, those that were due at certain times.
+struct Delays {
+    delays_us: Histogram<u64>,
+    due: Range<Instant>,
 }
 
 struct Lock {
@@ -91,7 +100,7 @@ impl Publishers {
     ) -> anyhow::Result<Self> {
         let tally = Arc::new(Tally {
             acked: AtomicU64::new(0),
-            delays_us: Mutex::new(delays()?),
+            delays: Mutex::new(Delays { delays_us: delays()?, due: Instant::now()..Instant::now() }),
             closed: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
@@ -106,16 +115,26 @@ impl Publishers {
         Ok(Self { locks, tally, _readers: readers })
     }
 
-    /// Starts to publish `per_second` messages, all locks in turn.
-    pub fn open_loop(&self, per_second: f64) -> anyhow::Result<OpenLoop> {
+    /// Starts to publish `per_second` messages, all locks in turn, for the time of the warm-up and of
+    /// the window; delays are those of messages that are due in the window.
+    pub fn open_loop(
+        &self,
+        per_second: f64,
+        warm_up: Duration,
+        window: Duration,
+    ) -> anyhow::Result<OpenLoop> {
+        let started_at = Instant::now();
+        let measured = started_at + warm_up..started_at + warm_up + window;
+        let mut delays = lock_of(&self.tally.delays);
+        delays.delays_us.reset();
+        delays.due = measured.clone();
+        drop(delays);
         let stop = Arc::new(AtomicBool::new(false));
-        let (locks, tally, stopped) = (self.locks.clone(), Arc::clone(&self.tally), Arc::clone(&stop));
-        let thread = thread::Builder::new().name("pace".to_owned()).spawn(move || {
-            if let Err(error) = pace(&locks, per_second, &stopped) {
-                tally.fail(error);
-            }
-        })?;
-        Ok(OpenLoop { stop, thread: Some(thread) })
+        let (locks, stopped, until) = (self.locks.clone(), Arc::clone(&stop), measured.clone());
+        let thread = thread::Builder::new()
+            .name("pace".to_owned())
+            .spawn(move || pace(&locks, per_second, started_at, &until, &stopped))?;
+        Ok(OpenLoop { measured, stop, thread: Some(thread) })
     }
 
     /// Each lock publishes [`WINDOW`] messages, and one more for each acknowledgement.
@@ -155,12 +174,14 @@ impl Publishers {
         self.tally.acked.load(Ordering::Relaxed)
     }
 
-    /// The delays since the last call.
-    pub fn take_delays(&self) -> Histogram<u64> {
-        let mut delays_us = lock_of(&self.tally.delays_us);
-        let taken = delays_us.clone();
-        delays_us.reset();
-        taken
+    /// Messages under way in a closed loop.
+    pub fn under_way(&self) -> usize {
+        self.locks.len() * WINDOW
+    }
+
+    /// The delays of the last open loop.
+    pub fn delays(&self) -> Histogram<u64> {
+        lock_of(&self.tally.delays).delays_us.clone()
     }
 
     /// Fails if anything went wrong.
@@ -171,8 +192,29 @@ impl Publishers {
 
 /// A running open loop; it stops when dropped.
 pub struct OpenLoop {
+    /// When the messages are due that are measured.
+    pub measured: Range<Instant>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<anyhow::Result<Sent>>>,
+}
+
+/// What an open loop has sent.
+pub struct Sent {
+    /// Messages that were due in the window.
+    pub measured: u64,
+    /// By how much they left later than due.
+    pub late_us: Histogram<u64>,
+}
+
+impl OpenLoop {
+    /// Waits until everything that was due has been sent, also what is late.
+    pub async fn finish(mut self) -> anyhow::Result<Sent> {
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            sleep(LOOK_EVERY).await;
+        }
+        let thread = self.thread.take().context("the load has ended before")?;
+        thread.join().map_err(|_| anyhow!("the pacing thread panicked"))?
+    }
 }
 
 impl Drop for OpenLoop {
@@ -185,19 +227,29 @@ impl Drop for OpenLoop {
     }
 }
 
-/// Publishes at a fixed rate until it is stopped.
-fn pace(locks: &[Arc<Lock>], per_second: f64, stop: &AtomicBool) -> anyhow::Result<()> {
-    let started_at = Instant::now();
+/// Publishes all that is due until the end of the window.
+fn pace(
+    locks: &[Arc<Lock>],
+    per_second: f64,
+    started_at: Instant,
+    measured: &Range<Instant>,
+    stop: &AtomicBool,
+) -> anyhow::Result<Sent> {
+    let mut sent = Sent { measured: 0, late_us: delays()? };
     for (number, lock) in (0u32..).zip(locks.iter().cycle()) {
-        if stop.load(Ordering::Relaxed) {
+        let due = started_at + Duration::from_secs_f64(f64::from(number) / per_second);
+        if due >= measured.end || stop.load(Ordering::Relaxed) {
             break;
         }
-        let due = started_at + Duration::from_secs_f64(f64::from(number) / per_second);
         // Nothing, if it is late: then messages follow each other until the time is made good.
         thread::sleep(due.saturating_duration_since(Instant::now()));
+        if measured.contains(&due) {
+            sent.measured += 1;
+            sent.late_us.saturating_record(due.elapsed().as_micros() as u64);
+        }
         lock.publish(due)?;
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// Counts acknowledgements until the connection ends.
@@ -214,12 +266,15 @@ impl Lock {
     }
 
     fn publish_this(&self, due: Instant, payload: Bytes) -> anyhow::Result<()> {
-        let mut outbox = lock_of(&self.outbox);
+        self.put(&mut lock_of(&self.outbox), due, payload)
+    }
+
+    fn put(&self, outbox: &mut Outbox, due: Instant, payload: Bytes) -> anyhow::Result<()> {
         outbox.last_id = outbox.last_id.checked_add(1).unwrap_or(1);
         let id = outbox.last_id;
         outbox.flights.push_back((id, due));
         outbox.unsent.extend_from_slice(&publish(self.topic.clone(), id, payload));
-        self.flush(&mut outbox)
+        self.flush(outbox)
     }
 
     fn flush(&self, outbox: &mut Outbox) -> anyhow::Result<()> {
@@ -261,14 +316,21 @@ impl Lock {
     }
 
     fn acked(&self, packet: &Packet, now: Instant, tally: &Tally) -> anyhow::Result<()> {
-        let flight = lock_of(&self.outbox).flights.pop_front();
-        let (id, due) = flight.with_context(|| format!("{packet:?} without a message"))?;
+        // Held to the end, so that whoever finds nothing under way finds everything counted, and
+        // nothing that follows.
+        let mut outbox = lock_of(&self.outbox);
+        let (id, due) =
+            outbox.flights.pop_front().with_context(|| format!("{packet:?} without a message"))?;
         ensure!(*packet == Packet::Ack { kind: Ack::PubAck, id, code: 0 }, "{packet:?}, not PUBACK {id}");
-        let delay_us = now.saturating_duration_since(due).as_micros() as u64;
-        lock_of(&tally.delays_us).saturating_record(delay_us);
+        let mut delays = lock_of(&tally.delays);
+        if delays.due.contains(&due) {
+            let delay_us = now.saturating_duration_since(due).as_micros() as u64;
+            delays.delays_us.saturating_record(delay_us);
+        }
+        drop(delays);
         tally.acked.fetch_add(1, Ordering::Relaxed);
         if tally.closed.load(Ordering::Relaxed) {
-            self.publish(now)?;
+            self.put(&mut outbox, now, payload())?;
         }
         Ok(())
     }

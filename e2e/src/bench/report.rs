@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use latchline_shared::kit::clock;
 use serde::Serialize;
 
 use crate::bench::cost::{self, Cost, Ratio};
 use crate::bench::idle::{self, Idle};
 use crate::bench::latency::{self, Latency};
 use crate::bench::plan::Plan;
+use crate::bench::shares::Shares;
 use crate::bench::storm::{self, Event, Storm};
 use crate::bench::target::{Kind, Surroundings, mosquitto};
 
@@ -101,7 +103,11 @@ pub async fn measure(
         match part {
             Part::Idle => {
                 for kind in [Kind::Bridge].into_iter().chain(mosquitto().map(|_| Kind::Mosquitto)) {
-                    report.idle.extend(idle::measure(kind, surroundings, &plan.idle_connections).await?);
+                    let (measured, failed) = idle::measure(kind, surroundings, &plan.idle_connections).await;
+                    if let Some(failed) = failed {
+                        bail!("{failed}");
+                    }
+                    report.idle.extend(measured);
                 }
             }
             Part::Cost => report.cost = cost::measure(surroundings, plan).await?,
@@ -111,6 +117,14 @@ pub async fn measure(
     }
     report.ratios = cost::ratios(&report.cost, &report.plan);
     Ok(report)
+}
+
+impl Machine {
+    /// When and where, for a picture.
+    pub(super) fn note(&self, kafka: &str) -> String {
+        let today = jiff::Timestamp::from_millisecond(clock::unix_ms() as i64).unwrap_or_default();
+        format!("{}; {self}; {kafka}", today.strftime("%F"))
+    }
 }
 
 impl fmt::Display for Machine {
@@ -136,7 +150,7 @@ impl Report {
             return Ok(());
         }
         writeln!(f, "\nmemory of an idle connection    connections   bytes each   empty broker")?;
-        for Idle { kind, connections, empty_bytes, bytes_per_connection } in &self.idle {
+        for Idle { kind, connections, empty_bytes, bytes_per_connection, .. } in &self.idle {
             let name = kind.name();
             let mib = *empty_bytes as f64 / f64::from(1 << 20);
             write!(f, "  {name:28} {connections:12} {bytes_per_connection:12.0} {mib:10.1} MiB")?;
@@ -152,11 +166,16 @@ impl Report {
         if self.cost.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\nCPU time of a QoS 1 message             locks    µs, median (range)     messages/s")?;
-        for Cost { kind, locks, load, cpu_us, per_second, .. } in &self.cost {
+        writeln!(
+            f,
+            "\nCPU time of a QoS 1 message             locks    µs, median (range)     messages/s    {}",
+            Shares::HEAD
+        )?;
+        for Cost { kind, locks, load, cpu_us, per_second, shares, .. } in &self.cost {
             let name = format!("{}, {}", kind.name(), load.name());
             let cpu_us = cpu_us.to_string();
-            writeln!(f, "  {name:34} {locks:8}   {cpu_us:22} {:12.0}", per_second.median)?;
+            let per_second = per_second.median;
+            writeln!(f, "  {name:34} {locks:8}   {cpu_us:22} {per_second:12.0} {shares}")?;
         }
         writeln!(f, "\nCPU time compared                                           ratio, median (range)")?;
         for Ratio { name, ratio } in &self.ratios {
@@ -199,13 +218,16 @@ impl Report {
         if self.latency.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\ndelay of a PUBACK (ms)     locks   per s       p50       p99     p99.9       max")?;
-        for Latency { kind, locks, per_second, delays } in &self.latency {
-            let (name, d) = (kind.name(), delays);
+        writeln!(
+            f,
+            "\ndelay of a PUBACK (ms)     locks   per s       p50       p99     p99.9       max   p99 of the load: sending   reading"
+        )?;
+        for Latency { kind, locks, paced } in &self.latency {
+            let (name, per_second, d, late) = (kind.name(), paced.rate_per_second, paced.delays, paced.late);
             writeln!(
                 f,
-                "  {name:20} {locks:9} {per_second:7.0} {:9.2} {:9.2} {:9.2} {:9.1}",
-                d.p50_ms, d.p99_ms, d.p999_ms, d.max_ms
+                "  {name:20} {locks:9} {per_second:7.0} {:9.2} {:9.2} {:9.2} {:9.1} {:26.2} {:9.2}",
+                d.p50_ms, d.p99_ms, d.p999_ms, d.max_ms, late.sending_p99_ms, late.reading_p99_ms
             )?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! rumqttd and the echo are built by `scripts/bench-peers.sh` from the package `e2e/peers`. What is not
 //! there is not measured, and whoever measures says so ([`Kind::absence`]).
 
+use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,6 +23,7 @@ use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+const OUTPUT_ARRIVES_IN: Duration = Duration::from_millis(50);
 const MOSQUITTO: &str = "mosquitto";
 const RUMQTTD: &str = "rumqttd";
 const ECHO: &str = "echo";
@@ -70,6 +72,33 @@ impl Kind {
             Self::Echo => (peer(ECHO).is_some(), "not built, scripts/bench-peers.sh does"),
         };
         (!is_there).then_some(why)
+    }
+}
+
+/// What was to be measured, and could not be, or not to the end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failed {
+    /// Of what.
+    pub kind: Kind,
+    /// What was measured.
+    pub part: String,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl Failed {
+    /// With the whole chain of causes.
+    pub(super) fn new(kind: Kind, part: &str, error: &anyhow::Error) -> Self {
+        // What a process has written may have many lines; a row is one.
+        let why = format!("{error:#}").lines().collect::<Vec<_>>().join("; ");
+        Self { kind, part: part.to_owned(), why }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, part, why } = self;
+        write!(f, "FAILED: {}, {part}: {why}", kind.name())
     }
 }
 
@@ -124,19 +153,7 @@ impl Target {
     }
 
     async fn start_ours(kind: Kind, surroundings: &Surroundings) -> anyhow::Result<Self> {
-        let any_port = || "127.0.0.1:0".to_owned();
-        let mut broker = Program::new(
-            Name::Broker,
-            [
-                ("listen.tcp", any_port()),
-                ("listen.ws", String::new()),
-                ("http.address", String::new()),
-                ("access.fleet_master_key", surroundings.master_hex.clone()),
-                ("access.credentials_file", surroundings.credentials.path().display().to_string()),
-                ("bridge.enabled", (kind == Kind::Bridge).to_string()),
-                ("bridge.kafka.servers", surroundings.kafka.clone()),
-            ],
-        );
+        let mut broker = Program::new(Name::Broker, settings(kind, surroundings));
         broker.start(&["tcp"]).await?;
         Ok(Self { kind, address: broker.address("tcp"), running: Running::Ours(broker) })
     }
@@ -176,6 +193,8 @@ impl Target {
         let until = Instant::now() + START_DEADLINE;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = process.ended() {
+                // What it wrote last may still be on its way.
+                sleep(OUTPUT_ARRIVES_IN).await;
                 bail!("{name} ended ({status}): {}", process.output().lines().join("\n"));
             }
             ensure!(Instant::now() < until, "{name} is not up after {START_DEADLINE:?}");
@@ -219,6 +238,19 @@ impl Target {
             }
         }
     }
+}
+
+/// How a broker of ours is configured.
+pub(super) fn settings(kind: Kind, surroundings: &Surroundings) -> [(&'static str, String); 7] {
+    [
+        ("listen.tcp", "127.0.0.1:0".to_owned()),
+        ("listen.ws", String::new()),
+        ("http.address", String::new()),
+        ("access.fleet_master_key", surroundings.master_hex.clone()),
+        ("access.credentials_file", surroundings.credentials.path().display().to_string()),
+        ("bridge.enabled", (kind == Kind::Bridge).to_string()),
+        ("bridge.kafka.servers", surroundings.kafka.clone()),
+    ]
 }
 
 /// Where mosquitto is, if it is installed.

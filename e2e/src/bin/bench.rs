@@ -2,7 +2,7 @@
 //! explains the figures.
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
 use latchline_e2e::bench::plan::Plan;
+use latchline_e2e::bench::progress::Progress;
 use latchline_e2e::bench::report::{ALL, Part, measure};
 use latchline_e2e::bench::scale::crowd::reports::Reports;
 use latchline_e2e::bench::store::{self, side};
@@ -146,11 +147,22 @@ struct ScaleRun {
     svg: Option<PathBuf>,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+/// The broker's: what is compared with it here, in this process, has the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     // Also for what is started from here: mosquitto does not raise its own limit.
     rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")?;
+    // Half of the cores, so that the load does not take them all from what it measures. The thread
+    // that measures is none of them.
+    let workers = (std::thread::available_parallelism()?.get() / 2).max(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    runtime.block_on(act(arguments))
+}
+
+async fn act(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.action {
         Some(Action::Hold { order, key }) => hold(order, &key).await,
         Some(Action::History { small }) => tokio::select! {
@@ -215,18 +227,24 @@ fn least_disturbing() -> anyhow::Result<Choice> {
 }
 
 async fn measure_scale(run: ScaleRun) -> anyhow::Result<()> {
-    let mut plan = if run.small { scale::Plan::small() } else { scale::Plan::full() };
-    plan.sockets = run.sockets.unwrap_or(plan.sockets);
+    room_for([&run.json, &run.svg])?;
+    let mut plan = if run.small { scale::Plan::small() } else { scale::Plan::full().fit()? };
+    if let Some(sockets) = run.sockets {
+        (plan.sockets, plan.sockets_left_out) = (sockets, Vec::new());
+    }
     plan.sessions = run.sessions.unwrap_or(plan.sessions);
     let kafka = Kafka::start(least_disturbing()?).await?;
     let surroundings = Surroundings::new(&kafka).await?;
-    let figures = scale::measure(kafka.choice().name(), &surroundings, plan).await?;
+    let tell = follow("scale", &run.json);
+    let figures = scale::measure(kafka.choice().name(), &surroundings, plan, tell).await?;
     println!("{figures}");
+    keep(&figures, run.json.as_deref())?;
     draw(run.svg, || figures.svg())?;
-    keep(&figures, run.json)
+    figures.check()
 }
 
 async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
+    room_for([&run.json, &run.svg])?;
     let mut plan = if run.small { pipeline::Plan::small() } else { pipeline::Plan::full() };
     plan.locks = run.locks.unwrap_or(plan.locks);
     plan.per_second = run.rate.unwrap_or(plan.per_second);
@@ -237,27 +255,29 @@ async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
     let pipeline = pipeline::measure(Choice::of_environment()?, plan, tell).await?;
     println!("{pipeline}");
     draw(run.svg, || pipeline.svg())?;
-    keep(&pipeline, run.json)?;
+    keep(&pipeline, run.json.as_deref())?;
     pipeline.check()
 }
 
 async fn measure_peers(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+    room_for([&json])?;
     let plan = if small { peers::Plan::small() } else { peers::Plan::full() };
     let kafka = Kafka::start(least_disturbing()?).await?;
     let surroundings = Surroundings::new(&kafka).await?;
-    let begin = |part: &str| eprintln!("bench peers: {part}");
-    let peers = peers::measure(kafka.choice().name(), &surroundings, plan, begin).await?;
+    let tell = follow("peers", &json);
+    let peers = peers::measure(kafka.choice().name(), &surroundings, plan, tell).await?;
     println!("{peers}");
-    keep(&peers, json)?;
+    keep(&peers, json.as_deref())?;
     peers.check()
 }
 
 async fn measure_store(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+    room_for([&json])?;
     let plan = if small { store::Plan::small() } else { store::Plan::full() };
     let kafka = Kafka::start(least_disturbing()?).await?;
-    let store = store::measure(&kafka, plan).await?;
+    let store = store::measure(&kafka, plan, follow("store", &json)).await?;
     println!("{store}");
-    keep(&store, json)
+    keep(&store, json.as_deref())
 }
 
 async fn measure_history(small: bool) -> anyhow::Result<()> {
@@ -270,24 +290,45 @@ async fn measure_watch(small: bool, json: Option<PathBuf>) -> anyhow::Result<()>
     let plan = if small { watch::Plan::small() } else { watch::Plan::full() };
     let watch = watch::measure(plan).await?;
     println!("{watch}");
-    keep(&watch, json)
+    keep(&watch, json.as_deref())
 }
 
 async fn measure_notify(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
     let plan = if small { notify::Plan::small() } else { notify::Plan::full() };
     let notify = notify::measure(plan).await?;
     println!("{notify}");
-    keep(&notify, json)
+    keep(&notify, json.as_deref())
 }
 
 fn draw(path: Option<PathBuf>, svg: impl Fn() -> String) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
-    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     std::fs::write(&path, svg()).with_context(|| format!("write {}", path.display()))
 }
 
-fn keep(figures: &impl serde::Serialize, json: Option<PathBuf>) -> anyhow::Result<()> {
+/// Makes the folders of files that are written in the end, so that nothing is measured for nothing.
+fn room_for<const N: usize>(files: [&Option<PathBuf>; N]) -> anyhow::Result<()> {
+    let folders = files.into_iter().flatten().filter_map(|path| path.parent());
+    for folder in folders.filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Prints what happens on standard error, and keeps the figures so far.
+fn follow<T: serde::Serialize>(name: &str, json: &Option<PathBuf>) -> impl FnMut(Progress<'_, T>) {
+    move |progress| match progress {
+        Progress::Begins(part) => eprintln!("bench {name}: {part}"),
+        Progress::Ended(figures, table) => {
+            eprint!("{table}");
+            if let Err(error) = keep(figures, json.as_deref()) {
+                eprintln!("bench {name}: {error:#}");
+            }
+        }
+    }
+}
+
+fn keep(figures: &impl serde::Serialize, json: Option<&Path>) -> anyhow::Result<()> {
     let Some(path) = json else { return Ok(()) };
-    std::fs::write(&path, serde_json::to_string_pretty(figures)?)
+    std::fs::write(path, serde_json::to_string_pretty(figures)?)
         .with_context(|| format!("write {}", path.display()))
 }

@@ -52,7 +52,7 @@ async fn messages_take_cpu_time() {
             let costs: Vec<_> = report.cost.iter().filter(same).collect();
             assert_eq!(costs.iter().map(|cost| cost.locks).collect::<Vec<_>>(), plan.cost_locks);
             for cost in costs {
-                assert_eq!(cost.samples_cpu_us.len(), plan.cost_rounds as usize);
+                assert_eq!(cost.samples.len(), plan.cost_rounds as usize);
                 assert!(cost.per_second.low > 0.0, "{cost:?}");
                 // At the fixed rate, there is too little to do for the kernel's clock ticks.
                 assert!(load == Loop::Open || cost.cpu_us.low > 0.0, "{cost:?}");
@@ -91,7 +91,7 @@ async fn acknowledgements_take_time() {
     let report = report(Part::Latency).await;
     assert!(report.latency.len() >= 2, "{:?}", report.latency);
     for latency in report.latency {
-        let delays = latency.delays;
+        let delays = latency.paced.delays;
         assert!(delays.count > 0 && delays.p50_ms > 0.0, "{delays:?}");
         assert!(delays.p50_ms <= delays.p99_ms && delays.p999_ms <= delays.max_ms * 1.01, "{delays:?}");
     }
@@ -106,16 +106,20 @@ async fn a_stall_delays_all_that_was_due() {
     let target = Target::start(Kind::Alone, &surroundings).await.unwrap();
     let publishers = Publishers::connect(target.address(), &master, 0, 4).await.unwrap();
     let probe = Probe::start(target.address(), &master, 9, Duration::from_millis(5)).await.unwrap();
-    let load = publishers.open_loop(PER_SECOND).unwrap();
+    // For longer than the stall, since a process takes a while until it stands still.
+    let window = STALL * 5;
+    let load = publishers.open_loop(PER_SECOND, Duration::ZERO, window).unwrap();
     target.process().unwrap().pause().await.unwrap();
     sleep(STALL).await;
     target.process().unwrap().resume().unwrap();
-    drop(load);
+    let sent = load.finish().await.unwrap();
     publishers.drain().await.unwrap();
+    let due = (PER_SECOND * window.as_secs_f64()) as u64;
+    assert_eq!((sent.measured, publishers.delays().len()), (due, due), "nothing that was due is left out");
 
     let half_us = STALL.as_micros() as u64 / 2;
     let sixth = PER_SECOND * STALL.as_secs_f64() / 6.0;
-    for delays_us in [publishers.take_delays(), probe.finish().await.unwrap()] {
+    for delays_us in [publishers.delays(), probe.finish().await.unwrap()] {
         let long = delays_us.count_between(half_us, delays_us.max());
         assert!(long as f64 >= sixth, "{long} delays of more than {half_us} µs of {}", delays_us.len());
     }

@@ -5,8 +5,10 @@
 //! connected ([`crate::bench::cost`]); and whether one subscriber gets what all locks report at once
 //! ([`subscriber`]).
 //!
-//! Bounds are printed beside the figures. Only a loss of ours fails the run: the others do what
-//! their makers promise, and the table says what that is.
+//! Bounds are printed beside the figures. A peer that is absent or fails is a line with its reason, and
+//! the others are measured all the same. Only ours fails the run, after the table ([`Peers::check`]):
+//! if it fails itself, or if anything that it has acknowledged is missing at the other end, in Kafka or
+//! at the subscriber. The others do what their makers promise, and the table says what that is.
 
 pub mod order;
 pub mod subscriber;
@@ -15,14 +17,18 @@ mod table;
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{bail, ensure};
 use serde::Serialize;
 
-use crate::bench::cost::{self, Cost, Loop, Turns};
+use crate::bench::cost::{Cost, Loop, Turns};
 use crate::bench::figures::Spread;
+use crate::bench::group::{Heard, Outcome, group};
 use crate::bench::idle::{self, Idle};
+use crate::bench::progress::Progress;
 use crate::bench::report::Machine;
-use crate::bench::target::{Kind, Surroundings};
+use crate::bench::sample::Sample;
+use crate::bench::stored::Stored;
+use crate::bench::target::{Failed, Kind, Surroundings};
 use subscriber::Received;
 
 /// All that is measured where it is there.
@@ -60,9 +66,16 @@ impl Plan {
             warm_up: Duration::from_millis(500),
             publishers: 50,
             rate_per_second: Some(5_000.0),
+            rounds_heard: 0,
         };
-        // Only the closed loop, and longer, because one of them is slow.
-        let turns_many = Turns { rounds: 3, window: Duration::from_secs(5), rate_per_second: None, ..turns };
+        // Only the closed loop, and longer, because one of them is slow as long as nobody listens.
+        let turns_many = Turns {
+            rounds: 3,
+            window: Duration::from_secs(4),
+            rate_per_second: None,
+            rounds_heard: 3,
+            ..turns
+        };
         Self {
             idle_connections: vec![5_000, 19_500],
             locks: 5_000,
@@ -81,11 +94,12 @@ impl Plan {
             warm_up: Duration::from_millis(50),
             publishers: 5,
             rate_per_second: Some(500.0),
+            rounds_heard: 0,
         };
         Self {
             idle_connections: vec![50, 100],
             locks: 20,
-            turns_many: Turns { rate_per_second: None, ..turns },
+            turns_many: Turns { rate_per_second: None, rounds_heard: 2, ..turns },
             turns,
             locks_many: 40,
             burst: subscriber::Plan { rounds: 1, locks: 10, each: 100 },
@@ -104,12 +118,18 @@ pub struct Peers {
     pub plan: Plan,
     /// What was not measured, and why.
     pub absent: Vec<Absent>,
+    /// What was to be measured and failed.
+    pub failed: Vec<Failed>,
     /// Memory.
     pub idle: Vec<Idle>,
     /// CPU time and rates.
     pub cost: Vec<Cost>,
     /// The same with very many locks.
     pub many: Vec<Cost>,
+    /// Then, what the subscriber to everything got.
+    pub heard: Vec<Heard>,
+    /// What the bridge acknowledged, and Kafka's end of it.
+    pub stored: Vec<Stored>,
     /// Compared.
     pub ratios: Vec<Judged>,
     /// What one subscriber got.
@@ -144,76 +164,137 @@ pub enum Bound {
     AtMost(f64),
     /// At least this.
     AtLeast(f64),
+    /// Nothing in particular.
+    None,
 }
 
 impl Peers {
-    /// Fails if our broker acknowledged a message that its subscriber did not get, or got out of order.
+    /// Fails if our broker has failed, or has acknowledged a message that is not at its other end, is
+    /// there twice, or out of order.
     pub fn check(&self) -> anyhow::Result<()> {
-        for received in self.received.iter().filter(|received| received.kind.is_ours()) {
-            ensure!(received.lost_max == 0, "{} lost {} messages", received.kind.name(), received.lost_max);
-            ensure!(
-                received.disordered == 0,
-                "{}: {} out of order",
-                received.kind.name(),
-                received.disordered
-            );
+        if let Some(failed) = self.failed.iter().find(|failed| failed.kind.is_ours()) {
+            bail!("{failed}");
         }
-        Ok(())
+        for kind in [Kind::Bridge, Kind::Alone] {
+            let received = self.received.iter().filter(|received| received.kind == kind);
+            ensure!(received.clone().count() == 1, "{} has no subscriber", kind.name());
+            for Received { lost_max, duplicates, disordered, .. } in received {
+                let name = kind.name();
+                ensure!(*lost_max == 0, "{name} lost {lost_max} messages");
+                ensure!(*duplicates == 0, "{name} delivered {duplicates} messages twice");
+                ensure!(*disordered == 0, "{name}: {disordered} out of order");
+            }
+        }
+        for Heard { kind, acknowledged, received } in self.heard.iter().filter(|heard| heard.kind.is_ours()) {
+            let name = kind.name();
+            ensure!(acknowledged == received, "{name}: {acknowledged} acknowledged, {received} received");
+        }
+        let of_subscribers = self.received.iter().filter_map(|received| received.stored.as_ref());
+        self.stored.iter().chain(of_subscribers).try_for_each(Stored::check)
     }
 }
 
-/// Measures all that is there; says at each part that it begins.
+/// Measures all that is there; tells of each part that begins or has ended, and notes each turn.
 pub async fn measure(
     kafka: String,
     surroundings: &Surroundings,
     plan: Plan,
-    begin: impl Fn(&str),
+    mut tell: impl FnMut(Progress<'_, Peers>),
 ) -> anyhow::Result<Peers> {
-    let machine = Machine::this()?;
     let here: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.absence().is_none()).collect();
     let absent = KINDS.into_iter().filter_map(|kind| Some(Absent { kind, why: kind.absence()? })).collect();
-    let mut idle = Vec::new();
+    let mut peers = Peers {
+        machine: Machine::this()?,
+        kafka,
+        absent,
+        failed: Vec::new(),
+        idle: Vec::new(),
+        cost: Vec::new(),
+        many: Vec::new(),
+        heard: Vec::new(),
+        stored: Vec::new(),
+        ratios: Vec::new(),
+        received: Vec::new(),
+        plan,
+    };
     for &kind in &here {
-        begin(&format!("memory, {}", kind.name()));
-        let measured = idle::measure(kind, surroundings, &plan.idle_connections).await;
-        idle.extend(measured.with_context(|| format!("memory, {}", kind.name()))?);
+        let part = format!("memory, {}", kind.name());
+        tell(Progress::Begins(&part));
+        let (measured, failed) = idle::measure(kind, surroundings, &peers.plan.idle_connections).await;
+        peers.idle.extend(measured);
+        peers.failed.extend(failed);
     }
+    tell(Progress::Ended(&peers, &peers.idle_table()));
     let with = |locks: u32| here.iter().map(|&kind| (kind, locks)).collect();
-    begin("CPU time");
-    let cost = cost::group(with(plan.locks), surroundings, &plan.turns).await?;
-    begin("CPU time with very many locks");
-    let many = cost::group(with(plan.locks_many), surroundings, &plan.turns_many).await?;
-    let ratios = ratios(&cost, &many, &plan);
-    begin("one subscriber");
+
+    tell(Progress::Begins("CPU time"));
+    let (members, turns) = (with(peers.plan.locks), &peers.plan.turns);
+    let outcome = group(members, surroundings, turns, &mut |note| tell(Progress::Begins(note))).await?;
+    peers.cost = peers.take(outcome);
+    tell(Progress::Ended(&peers, &table::costs(&peers.cost)));
+
+    tell(Progress::Begins("CPU time with very many locks"));
+    let (members, turns) = (with(peers.plan.locks_many), &peers.plan.turns_many);
+    let outcome = group(members, surroundings, turns, &mut |note| tell(Progress::Begins(note))).await?;
+    peers.many = peers.take(outcome);
+    peers.ratios = ratios(&peers.cost, &peers.many, &peers.plan);
+    tell(Progress::Ended(&peers, &table::costs(&peers.many)));
+
+    tell(Progress::Begins("one subscriber"));
     // An echo has no subscribers.
     let brokers: Vec<Kind> = here.into_iter().filter(|&kind| kind != Kind::Echo).collect();
-    let received = subscriber::measure(&brokers, surroundings, &plan.burst).await?;
-    Ok(Peers { machine, kafka, plan, absent, idle, cost, many, ratios, received })
+    let mut note = |note: &str| tell(Progress::Begins(note));
+    let (received, failed) = subscriber::measure(&brokers, surroundings, &peers.plan.burst, &mut note).await;
+    peers.received = received;
+    peers.failed.extend(failed);
+    tell(Progress::Ended(&peers, &peers.received_table()));
+    Ok(peers)
+}
+
+impl Peers {
+    /// Takes all but the costs.
+    fn take(&mut self, outcome: Outcome) -> Vec<Cost> {
+        let Outcome { costs, heard, failed, stored } = outcome;
+        self.heard.extend(heard);
+        self.failed.extend(failed);
+        self.stored.extend(stored);
+        costs
+    }
 }
 
 fn ratios(cost: &[Cost], many: &[Cost], plan: &Plan) -> Vec<Judged> {
+    let cpu_us = |sample: &Sample| sample.cpu_us;
+    let per_second = |sample: &Sample| sample.per_second;
     let mut judged = Vec::new();
     for load in [Loop::Open, Loop::Closed] {
-        for (peer, bound) in [(Kind::Mosquitto, TO_MOSQUITTO_MAX), (Kind::Echo, TO_ECHO_MAX)] {
-            let (ours, theirs) = (find(cost, Kind::Bridge, load), find(cost, peer, load));
-            let ratio = ours
-                .zip(theirs)
-                .and_then(|(ours, theirs)| Spread::of_ratios(&ours.samples_cpu_us, &theirs.samples_cpu_us));
-            let name = format!("CPU time, stored, to {}, {} locks, {}", peer.name(), plan.locks, load.name());
-            judged.extend(ratio.map(|ratio| Judged { name, ratio, bound: Bound::AtMost(bound) }));
+        for (ours, word) in [(Kind::Bridge, "stored"), (Kind::Alone, "without bridge")] {
+            let peers = [
+                (Kind::Mosquitto, Bound::AtMost(TO_MOSQUITTO_MAX)),
+                (Kind::Echo, Bound::AtMost(TO_ECHO_MAX)),
+                (Kind::Rumqttd, Bound::None),
+            ];
+            for (peer, bound) in peers {
+                let ratio = ratio(cost, (ours, peer), load, cpu_us);
+                let (peer, load, locks) = (peer.name(), load.name(), plan.locks);
+                let name = format!("CPU time, {word}, to {peer}, {locks} locks, {load}");
+                let bound = if ours == Kind::Bridge { bound } else { Bound::None };
+                judged.extend(ratio.map(|ratio| Judged { name, ratio, bound }));
+            }
         }
     }
-    for kind in [Kind::Bridge, Kind::Alone] {
-        let (ours, theirs) = (find(many, kind, Loop::Closed), find(many, Kind::Rumqttd, Loop::Closed));
-        let ratio = ours.zip(theirs).and_then(|(ours, theirs)| {
-            Spread::of_ratios(&ours.samples_per_second, &theirs.samples_per_second)
-        });
-        let name = format!("rate, {}, to rumqttd, {} locks", kind.name(), plan.locks_many);
-        judged.extend(ratio.map(|ratio| Judged { name, ratio, bound: Bound::AtLeast(TO_RUMQTTD_MIN) }));
+    for load in [Loop::Closed, Loop::Heard] {
+        for ours in [Kind::Bridge, Kind::Alone] {
+            let ratio = ratio(many, (ours, Kind::Rumqttd), load, per_second);
+            let (ours, load_name, locks) = (ours.name(), load.name(), plan.locks_many);
+            let name = format!("rate, {ours}, to rumqttd, {locks} locks, {load_name}");
+            let bound = if load == Loop::Closed { Bound::AtLeast(TO_RUMQTTD_MIN) } else { Bound::None };
+            judged.extend(ratio.map(|ratio| Judged { name, ratio, bound }));
+        }
     }
     judged
 }
 
-fn find(costs: &[Cost], kind: Kind, load: Loop) -> Option<&Cost> {
-    costs.iter().find(|cost| (cost.kind, cost.load) == (kind, load))
+fn ratio(costs: &[Cost], (ours, theirs): (Kind, Kind), load: Loop, of: fn(&Sample) -> f64) -> Option<Spread> {
+    let find = |kind| costs.iter().find(|cost| (cost.kind, cost.load) == (kind, load));
+    find(ours)?.ratio(find(theirs)?, of)
 }

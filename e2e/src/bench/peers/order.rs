@@ -11,7 +11,7 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub struct Order {
     topics: HashMap<String, Seen>,
-    /// Different messages.
+    /// Different messages, as far as they have numbers.
     pub received: u64,
     /// Messages that had come before.
     pub duplicates: u64,
@@ -26,6 +26,11 @@ struct Seen {
 }
 
 impl Order {
+    /// Takes a message that has no number: nobody can tell whether it came before.
+    pub fn count(&mut self) {
+        self.received += 1;
+    }
+
     /// Takes message `number` of a topic.
     pub fn take(&mut self, topic: &str, number: u16) {
         if !self.topics.contains_key(topic) {
@@ -60,6 +65,8 @@ mod tests {
         assert_eq!(order.received, received + 1, "{numbers:?}");
         assert_eq!(order.duplicates, duplicates + others - 1, "{numbers:?}");
         assert_eq!(order.disordered, disordered, "{numbers:?}");
+        order.count();
+        assert_eq!(order.received, received + 2, "{numbers:?}");
     }
 
     #[test]

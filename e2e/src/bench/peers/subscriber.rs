@@ -3,12 +3,13 @@
 //!
 //! The subscriber is a thread with a blocking socket, which does nothing but read, note and
 //! acknowledge. It ends when it has everything, or when everything has been acknowledged to the
-//! publishers and it has heard nothing for a while.
+//! publishers and it has heard nothing for a while. What our bridge has acknowledged is counted in
+//! Kafka as well.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,12 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::bench::figures::Spread;
+use crate::bench::group::there_and_back;
 use crate::bench::lock::{CONNACK, KEEP_ALIVE_S, SUBACK, SUBSCRIBE_ID, ask};
 use crate::bench::peers::order::Order;
 use crate::bench::publishers::{Publishers, number};
-use crate::bench::target::{Kind, Surroundings, Target};
+use crate::bench::stored::{Ends, Stored};
+use crate::bench::target::{Failed, Kind, Surroundings, Target};
 use crate::client::packet::{self, Ack, Connect, Packet};
 use crate::stack::secrets::OPERATOR;
 
@@ -33,6 +36,8 @@ const READ_BYTES: usize = 64 * 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After everything was acknowledged: who has heard nothing for so long gets nothing more.
 const SILENCE: Duration = Duration::from_secs(5);
+/// More than anybody sends: it is not known yet how many there are.
+const UNKNOWN: u64 = u64::MAX;
 
 /// How much.
 #[derive(Debug, Clone, Serialize)]
@@ -50,8 +55,12 @@ pub struct Plan {
 pub struct Received {
     /// Which broker.
     pub kind: Kind,
+    /// Turns that ended well.
+    pub turns: u32,
     /// Messages acknowledged to their publishers, each turn.
     pub acknowledged: u64,
+    /// In all turns, both ends, if Kafka is one.
+    pub stored: Option<Stored>,
     /// Of these, different messages that the subscriber got.
     pub received: Spread,
     /// Most that were lost in a turn.
@@ -72,31 +81,54 @@ struct Turn {
     disordered: u64,
     per_second: f64,
     cpu_us: f64,
+    /// Records that Kafka has stored.
+    stored: Option<u64>,
 }
 
-/// Measures these brokers, by turns.
+/// Measures these brokers, by turns. One that fails has the rows of its turns before that, and is said
+/// to have failed.
 pub async fn measure(
     kinds: &[Kind],
     surroundings: &Surroundings,
     plan: &Plan,
-) -> anyhow::Result<Vec<Received>> {
+    note: &mut impl FnMut(&str),
+) -> (Vec<Received>, Vec<Failed>) {
     let mut turns: Vec<Vec<Turn>> = kinds.iter().map(|_| Vec::new()).collect();
+    let mut failed: Vec<Failed> = Vec::new();
     for round in 0..plan.rounds {
-        for number in 0..kinds.len() {
-            let number = if round % 2 == 0 { number } else { kinds.len() - 1 - number };
-            let turn = turn(kinds[number], surroundings, plan).await;
-            turns[number].push(turn.with_context(|| format!("a subscriber of {}", kinds[number].name()))?);
+        for number in there_and_back(kinds.len(), round) {
+            let kind = kinds[number];
+            if failed.iter().any(|failed| failed.kind == kind) {
+                continue;
+            }
+            match turn(kind, surroundings, plan).await {
+                Ok(turn) => {
+                    note(&format!("turn {round}, {}: {} received", kind.name(), turn.received));
+                    turns[number].push(turn);
+                }
+                Err(error) => {
+                    failed.push(Failed::new(kind, &format!("one subscriber, turn {round}"), &error));
+                }
+            }
         }
     }
-    kinds.iter().zip(&turns).map(|(&kind, turns)| sum_up(kind, turns, plan).context("no turns")).collect()
+    let received = kinds.iter().zip(&turns).filter_map(|(&kind, turns)| sum_up(kind, turns, plan));
+    (received.collect(), failed)
 }
 
 fn sum_up(kind: Kind, turns: &[Turn], plan: &Plan) -> Option<Received> {
     let acknowledged = plan.messages();
     let spread = |value: fn(&Turn) -> f64| Spread::of(turns.iter().map(value));
+    let stored: Option<u64> = turns.iter().map(|turn| turn.stored).sum();
     Some(Received {
         kind,
+        turns: turns.len() as u32,
         acknowledged,
+        stored: stored.map(|stored| Stored {
+            part: "one subscriber".to_owned(),
+            acknowledged: acknowledged * turns.len() as u64,
+            stored,
+        }),
         received: spread(|turn| turn.received as f64)?,
         lost_max: turns.iter().map(|turn| acknowledged.saturating_sub(turn.received)).max()?,
         duplicates: turns.iter().map(|turn| turn.duplicates).sum(),
@@ -115,35 +147,46 @@ impl Plan {
 async fn turn(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Result<Turn> {
     let target = Target::start(kind, surroundings).await?;
     let server = target.address();
-    let subscriber = Subscriber::connect(server, &surroundings.operator, plan.messages()).await?;
+    let ends = match kind {
+        Kind::Bridge => Some(Ends::look(&surroundings.kafka).await?),
+        _ => None,
+    };
+    let subscriber = Subscriber::connect(server, &surroundings.operator).await?;
     let master = MasterKey::from_hex(&surroundings.master_hex)?;
     let publishers = Publishers::connect(server, &master, 0, plan.locks).await?;
     let (begun_at, cpu_before) = (Instant::now(), target.process()?.cpu_time()?);
     publishers.burst(plan.each)?;
     publishers.drain().await?;
     ensure!(publishers.acked() == plan.messages(), "{} acknowledged", publishers.acked());
-    let (order, last_at) = subscriber.finish().await?;
+    let (order, last_at) = subscriber.finish(publishers.acked()).await?;
+    let stored = match ends {
+        Some(ends) => Some(ends.grown().await?),
+        None => None,
+    };
     let cpu = target.process()?.cpu_time()?.saturating_sub(cpu_before);
     drop(publishers);
     target.finish()?;
+    let seconds = last_at.saturating_duration_since(begun_at).as_secs_f64();
     Ok(Turn {
+        stored,
         received: order.received,
         duplicates: order.duplicates,
         disordered: order.disordered,
-        per_second: order.received as f64 / last_at.saturating_duration_since(begun_at).as_secs_f64(),
+        // Who has received nothing has not done so quickly.
+        per_second: if seconds > 0.0 { order.received as f64 / seconds } else { 0.0 },
         cpu_us: cpu.as_secs_f64() * 1e6 / plan.messages() as f64,
     })
 }
 
 /// A subscriber that is listening.
-struct Subscriber {
-    /// Whether everything has been acknowledged to its publishers.
-    is_all_sent: Arc<AtomicBool>,
+pub(crate) struct Subscriber {
+    /// How many messages were acknowledged to their publishers, once all of them are.
+    awaited: Arc<AtomicU64>,
     thread: JoinHandle<anyhow::Result<(Order, Instant)>>,
 }
 
 impl Subscriber {
-    async fn connect(server: SocketAddr, password: &str, messages: u64) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(server: SocketAddr, password: &str) -> anyhow::Result<Self> {
         let mut stream = tokio::net::TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let hello = Connect {
@@ -160,17 +203,16 @@ impl Subscriber {
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(LOOK_EVERY))?;
-        let is_all_sent = Arc::<AtomicBool>::default();
-        let looks_at = Arc::clone(&is_all_sent);
-        let thread = thread::Builder::new()
-            .name("subscriber".to_owned())
-            .spawn(move || listen(stream, messages, &looks_at))?;
-        Ok(Self { is_all_sent, thread })
+        let awaited = Arc::new(AtomicU64::new(UNKNOWN));
+        let looks_at = Arc::clone(&awaited);
+        let thread =
+            thread::Builder::new().name("subscriber".to_owned()).spawn(move || listen(stream, &looks_at))?;
+        Ok(Self { awaited, thread })
     }
 
-    /// Waits for the rest; what has come, and when the last of it did.
-    async fn finish(self) -> anyhow::Result<(Order, Instant)> {
-        self.is_all_sent.store(true, Ordering::Relaxed);
+    /// Waits for the rest of so many messages; what has come, and when the last of it did.
+    pub(crate) async fn finish(self, messages: u64) -> anyhow::Result<(Order, Instant)> {
+        self.awaited.store(messages, Ordering::Relaxed);
         while !self.thread.is_finished() {
             sleep(LOOK_EVERY).await;
         }
@@ -178,11 +220,7 @@ impl Subscriber {
     }
 }
 
-fn listen(
-    mut stream: TcpStream,
-    messages: u64,
-    is_all_sent: &AtomicBool,
-) -> anyhow::Result<(Order, Instant)> {
+fn listen(mut stream: TcpStream, awaited: &AtomicU64) -> anyhow::Result<(Order, Instant)> {
     let (mut order, mut last_at) = (Order::default(), Instant::now());
     // Begins anew with what comes, and until everything is acknowledged.
     let mut quiet_since = last_at;
@@ -192,7 +230,8 @@ fn listen(
             Ok(0) => bail!("the broker has closed the connection"),
             Ok(read) => buffer.extend_from_slice(&chunk[..read]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if !is_all_sent.load(Ordering::Relaxed) {
+                let messages = awaited.load(Ordering::Relaxed);
+                if messages == UNKNOWN {
                     quiet_since = Instant::now();
                 } else if order.received >= messages || quiet_since.elapsed() >= SILENCE {
                     return Ok((order, last_at));
@@ -205,8 +244,10 @@ fn listen(
         quiet_since = last_at;
         while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
             let Packet::Publish(publish) = packet else { bail!("{packet:?} to a subscriber") };
-            let number = number(&publish.payload).context("a report without a number")?;
-            order.take(&publish.topic, number);
+            match number(&publish.payload) {
+                Some(number) => order.take(&publish.topic, number),
+                None => order.count(),
+            }
             answers.extend_from_slice(&packet::ack(Ack::PubAck, publish.id));
         }
         stream.write_all(&answers).context("PUBACK")?;

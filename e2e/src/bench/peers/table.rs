@@ -1,12 +1,15 @@
 //! The table for people.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use crate::bench::cost::{Cost, Loop};
+use crate::bench::group::Heard;
 use crate::bench::idle::{BYTES_MAX, Idle};
 use crate::bench::peers::subscriber::Received;
 use crate::bench::peers::{Absent, Bound, Judged, Peers};
 use crate::bench::report::held;
+use crate::bench::shares::Shares;
+use crate::bench::stored::Stored;
 use crate::bench::target::Kind;
 
 impl fmt::Display for Peers {
@@ -15,78 +18,122 @@ impl fmt::Display for Peers {
         for Absent { kind, why } in &self.absent {
             writeln!(f, "NOT MEASURED: {}, {why}", kind.name())?;
         }
-        self.write_idle(f)?;
-        write_costs(f, &self.cost)?;
-        for closed in self.cost.iter().filter(|cost| cost.load == Loop::Closed) {
-            if !self.cost.iter().any(|cost| (cost.kind, cost.load) == (closed.kind, Loop::Open)) {
-                writeln!(f, "NOT MEASURED: {}, fixed rate, it is slower", closed.kind.name())?;
-            }
+        for failed in &self.failed {
+            writeln!(f, "{failed}")?;
         }
-        write_costs(f, &self.many)?;
-        writeln!(f, "\ncompared, by turns                                           ratio, median (range)")?;
+        f.write_str(&self.idle_table())?;
+        f.write_str(&costs(&self.cost))?;
+        f.write_str(&self.slow())?;
+        f.write_str(&costs(&self.many))?;
+        f.write_str(&self.heard_table())?;
+        writeln!(f, "\n{:64}  ratio, median (range)", "compared, by turns")?;
         for Judged { name, ratio, bound } in &self.ratios {
             let spread = format!("{ratio:.2}");
-            writeln!(f, "  {name:57}  {spread:26} {}", bound.verdict(ratio.median))?;
+            writeln!(f, "  {name:62}  {spread:26} {}", bound.verdict(ratio.median))?;
         }
-        self.write_received(f)
+        f.write_str(&self.received_table())?;
+        f.write_str(&self.stored_table())
     }
 }
 
+// Writing to a string cannot fail, so what it answers is not looked at.
 impl Peers {
-    fn write_idle(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nmemory of an idle connection    connections   bytes each   empty process")?;
-        for Idle { kind, connections, empty_bytes, bytes_per_connection } in &self.idle {
+    pub(super) fn idle_table(&self) -> String {
+        let mut table =
+            "\nmemory of an idle connection    connections   bytes each   empty process   (each started once)\n"
+                .to_owned();
+        for Idle { kind, connections, empty_bytes, bytes_per_connection, is_at_rest } in &self.idle {
             let name = kind.name();
             let mib = *empty_bytes as f64 / f64::from(1 << 20);
-            write!(f, "  {name:28} {connections:12} {bytes_per_connection:12.0} {mib:11.1} MiB")?;
+            let _ = write!(table, "  {name:28} {connections:12} {bytes_per_connection:12.0} {mib:11.1} MiB");
             if *kind == Kind::Bridge && self.plan.idle_connections.last() == Some(connections) {
-                write!(f, "   bound {BYTES_MAX}: {}", held(*bytes_per_connection, BYTES_MAX))?;
+                let _ = write!(table, "   bound {BYTES_MAX}: {}", held(*bytes_per_connection, BYTES_MAX));
             }
-            writeln!(f)?;
+            table.push_str(if *is_at_rest { "\n" } else { "   not at rest\n" });
         }
-        Ok(())
+        table
     }
 
-    fn write_received(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\none subscriber          acknowledged   received, median (range)      lost at most   twice   disordered   messages/s   CPU µs"
-        )?;
+    /// Who was not asked to take the fixed rate in all turns.
+    fn slow(&self) -> String {
+        let mut table = String::new();
+        for closed in self.cost.iter().filter(|cost| cost.load == Loop::Closed) {
+            let is_open = |cost: &&Cost| (cost.kind, cost.load) == (closed.kind, Loop::Open);
+            let turns = self.cost.iter().find(is_open).map_or(0, |open| open.samples.len());
+            let left_out = closed.samples.len().saturating_sub(turns);
+            if left_out > 0 {
+                let name = closed.kind.name();
+                let _ = writeln!(table, "NOT MEASURED: {name}, fixed rate, {left_out} turns, it is slower");
+            }
+        }
+        table
+    }
+
+    fn heard_table(&self) -> String {
+        let mut table = String::new();
+        for Heard { kind, acknowledged, received } in &self.heard {
+            let (name, missing) = (kind.name(), acknowledged.saturating_sub(*received));
+            let _ = write!(table, "  {name}: one subscriber got {received} of {acknowledged} acknowledged");
+            if kind.is_ours() {
+                let _ = write!(table, "   all: {}", held(missing as f64, 0.0));
+            }
+            table.push('\n');
+        }
+        table
+    }
+
+    pub(super) fn received_table(&self) -> String {
+        let mut table = "\none subscriber, each turn anew    turns   acknowledged   received, median (range)      lost at most   twice   disordered   messages/s   CPU µs\n".to_owned();
         for received in &self.received {
-            let Received { kind, acknowledged, lost_max, duplicates, disordered, .. } = received;
+            let Received { kind, turns, acknowledged, lost_max, duplicates, disordered, .. } = received;
             let (name, got) = (kind.name(), format!("{:.0}", received.received));
             let (rate, cpu_us) = (received.per_second.median, received.cpu_us.median);
-            write!(
-                f,
-                "  {name:20} {acknowledged:13}   {got:28} {lost_max:13} {duplicates:7} {disordered:12} {rate:12.0} {cpu_us:8.1}"
-            )?;
+            let _ = write!(
+                table,
+                "  {name:29} {turns:7} {acknowledged:14}   {got:28} {lost_max:13} {duplicates:7} {disordered:12} {rate:12.0} {cpu_us:8.1}"
+            );
             if kind.is_ours() {
-                let spoiled = lost_max + disordered;
-                write!(f, "   all, in order: {}", held(spoiled as f64, 0.0))?;
+                let spoiled = lost_max + duplicates + disordered;
+                let _ = write!(table, "   all, once, in order: {}", held(spoiled as f64, 0.0));
             }
-            writeln!(f)?;
+            table.push('\n');
         }
-        Ok(())
+        table
+    }
+
+    fn stored_table(&self) -> String {
+        let mut table = "\nwith bridge: Kafka's end of what was acknowledged\n".to_owned();
+        let of_subscribers = self.received.iter().filter_map(|received| received.stored.as_ref());
+        for stored in self.stored.iter().chain(of_subscribers) {
+            let Stored { part, acknowledged, stored } = stored;
+            let missing = acknowledged.saturating_sub(*stored);
+            let verdict = held(missing as f64, 0.0);
+            let _ =
+                writeln!(table, "  {part:28} {acknowledged} acknowledged, {stored} stored   all: {verdict}");
+        }
+        table
     }
 }
 
-fn write_costs(f: &mut fmt::Formatter<'_>, costs: &[Cost]) -> fmt::Result {
-    writeln!(
-        f,
-        "\nCPU time of a QoS 1 message             locks    µs, median (range)       messages/s, median (range)"
-    )?;
-    for Cost { kind, locks, load, cpu_us, per_second, .. } in costs {
+/// Also says who had the processors: a rate is the target's only where that was the limit.
+pub(super) fn costs(costs: &[Cost]) -> String {
+    let mut table = format!(
+        "\nCPU time of a QoS 1 message              locks    µs, median (range)       messages/s, median (range)    {}\n",
+        Shares::HEAD
+    );
+    for Cost { kind, locks, load, cpu_us, per_second, shares, .. } in costs {
         let name = format!("{}, {}", kind.name(), load.name());
         let (cpu_us, per_second) = (cpu_us.to_string(), format!("{per_second:.0}"));
-        writeln!(f, "  {name:34} {locks:8}   {cpu_us:24} {per_second}")?;
+        let _ = writeln!(table, "  {name:34} {locks:8}   {cpu_us:24} {per_second:26} {shares}");
     }
-    Ok(())
+    table
 }
 
 impl Bound {
     fn verdict(self, figure: f64) -> String {
         match self {
             Self::AtMost(bound) => format!("bound {bound}: {}", held(figure, bound)),
+            Self::None => String::new(),
             Self::AtLeast(bound) => format!("bound {bound} or more: {}", held(bound, figure)),
         }
     }

@@ -49,7 +49,8 @@ impl Pipeline {
                 PARTS[..PARTS.len() - 1].iter().enumerate().map(cores).collect(),
             ),
         ];
-        Plot { x_name: "seconds".to_owned(), x: Axis::Linear, panels }.svg()
+        let note = self.machine.note(&self.kafka);
+        Plot { x_name: "seconds".to_owned(), x: Axis::Linear, panels, note }.svg()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The figures over the number of locks, drawn.
 
 use super::{BYTES_MAX, CONNECTS_PER_SECOND_MIN, HALF_P99_MS_MAX, Row, Scale, Way};
+use crate::bench::figures::Delays;
 use crate::bench::plot::{Axis, Panel, Plot, Series};
 use crate::bench::storm;
 
@@ -23,6 +24,8 @@ impl Scale {
             series: Vec::new(),
         };
         let memory = Panel {
+            // The process itself grows a little, of which each of few has much.
+            y: Axis::Log,
             series: both("", |row| row.bytes_each).collect(),
             ..panel("memory of a connection, bytes", Some(BYTES_MAX))
         };
@@ -38,26 +41,33 @@ impl Scale {
         };
         let ping = Panel {
             y: Axis::Log,
-            series: both("longest,", |row| row.ping.max_ms)
-                .chain(both("p99,", |row| row.ping.p99_ms))
+            series: both("longest,", |row| ping(row, |ping| ping.max_ms))
+                .chain(both("p99,", |row| ping(row, |ping| ping.p99_ms)))
                 .collect(),
             ..panel("PING while all leave, ms", Some(storm::MAX_MS))
         };
         let delays = Panel {
             y: Axis::Log,
-            series: both("p99,", |row| row.delays.p99_ms)
-                .chain(both("p50,", |row| row.delays.p50_ms))
+            series: both("p99,", |row| row.delays.p99_ms.median)
+                .chain(both("p50,", |row| row.delays.p50_ms.median))
                 .collect(),
             ..panel(&format!("PUBACK at {rate} messages a second, ms"), None)
         };
         let half = Panel {
             y: Axis::Log,
-            series: both("p99,", |row| row.half_delays.p99_ms)
-                .chain(both("p50,", |row| row.half_delays.p50_ms))
+            series: both("p99,", |row| row.half_delays.p99_ms.median)
+                .chain(both("p50,", |row| row.half_delays.p50_ms.median))
                 .collect(),
-            ..panel("PUBACK at half the highest rate, ms", Some(HALF_P99_MS_MAX))
+            ..panel("PUBACK at half the closed loop's rate, ms", Some(HALF_P99_MS_MAX))
         };
         let x_name = "connected locks".to_owned();
-        Plot { x_name, x: Axis::Log, panels: vec![memory, connects, cost, ping, delays, half] }.svg()
+        let panels = vec![memory, connects, cost, ping, delays, half];
+        let note = self.machine.note(&self.kafka);
+        Plot { x_name, x: Axis::Log, panels, note }.svg()
     }
+}
+
+/// What is not known is not drawn.
+fn ping(row: &Row, of: fn(&Delays) -> f64) -> f64 {
+    row.departure.as_ref().map_or(f64::NAN, |departure| of(&departure.ping))
 }

@@ -3,11 +3,14 @@
 //!
 //! Each turn of each side is a process of its own (`bench store-side`), which measures itself from
 //! its first record to its last receipt, after a warm-up. The bare side sends what the bridge has
-//! stored: the records are read back, key, headers and value, and sent again.
+//! stored: some thousands of records, all different, are read back, key, headers and value, and sent
+//! again and again ([`templates`]). That both store the same is looked at before anything is measured,
+//! and Kafka's end is counted in every turn.
 
 pub mod bare;
 pub mod bridge;
 pub mod side;
+pub mod templates;
 
 use std::fmt;
 use std::process::Command;
@@ -15,18 +18,24 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::figures::Spread;
 use crate::bench::fleet::binary;
+use crate::bench::group::there_and_back;
+use crate::bench::progress::Progress;
 use crate::bench::report::Machine;
+use crate::bench::stored::Ends;
 use crate::kafka::Kafka;
+use crate::kafka::reader::{From, Reader};
 use crate::process::Process;
 use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
 use side::{MEASURED, Measured, Order, Side};
+use templates::{Template, by_turns, same};
 
 const TURN_DEADLINE: Duration = Duration::from_secs(300);
-const READ_DEADLINE: Duration = Duration::from_secs(10);
+const READ_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const SIDES: [Side; 2] = [Side::Bridge, Side::Bare];
 
@@ -37,6 +46,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Locks that the records are of.
     pub locks: u32,
+    /// Different records that the bare side sends.
+    pub templates: u32,
     /// Records before it counts.
     pub warm_up: u32,
     /// Records of a turn, as fast as they are stored.
@@ -55,6 +66,7 @@ impl Plan {
         Self {
             rounds: 5,
             locks: 50,
+            templates: 4_000,
             warm_up: 5_000,
             records: 150_000,
             window: 500,
@@ -68,6 +80,7 @@ impl Plan {
         Self {
             rounds: 2,
             locks: 5,
+            templates: 100,
             warm_up: 50,
             records: 2_000,
             window: 50,
@@ -86,6 +99,10 @@ pub struct Store {
     pub kafka: String,
     /// How much.
     pub plan: Plan,
+    /// Records of both sides that were found to be the same, before anything was measured.
+    pub compared: usize,
+    /// Records that were counted in Kafka, in all turns.
+    pub stored: u64,
     /// Bridge and bare, as fast as records are stored, then at the fixed rate.
     pub costs: Vec<Cost>,
     /// Bridge to bare.
@@ -117,42 +134,70 @@ pub struct Ratio {
 }
 
 /// Measures both sides by turns.
-pub async fn measure(kafka: &Kafka, plan: Plan) -> anyhow::Result<Store> {
-    let machine = Machine::this()?;
+pub async fn measure(
+    kafka: &Kafka,
+    plan: Plan,
+    mut tell: impl FnMut(Progress<'_, Store>),
+) -> anyhow::Result<Store> {
     for stream in [STATES, COMMANDS, REJECTED] {
         kafka.create_stream(stream, PARTITIONS).await?;
     }
-    let bootstrap = kafka.bootstrap();
-    let order = |side, records, rate| Order {
+    let (bootstrap, file) = (kafka.bootstrap(), NamedTempFile::with_prefix("latchline-bench-")?);
+    let order = |side, warm_up, records, rate| Order {
         side,
         kafka: bootstrap.clone(),
         locks: plan.locks,
-        warm_up: plan.warm_up,
+        templates: file.path().to_owned(),
+        warm_up,
         records,
         window: plan.window,
         rate,
     };
-    // What the bare side reads back; the figures are nobody's.
-    run(&order(Side::Bridge, plan.locks, 0)).await?;
-    let (mut costs, mut ratios) = (Vec::new(), Vec::new());
+    tell(Progress::Begins("both sides store the same"));
+    // The figures of these are nobody's.
+    let ours = by_turns(stored_by(&order(Side::Bridge, 0, plan.templates, 0)).await?);
+    std::fs::write(file.path(), serde_json::to_vec(&ours)?)?;
+    let bare = stored_by(&order(Side::Bare, 0, plan.templates, 0)).await?;
+    same(&ours, &bare)?;
+
+    let mut store = Store {
+        machine: Machine::this()?,
+        kafka: kafka.choice().name(),
+        compared: ours.len(),
+        stored: 0,
+        costs: Vec::new(),
+        ratios: Vec::new(),
+        plan: plan.clone(),
+    };
     let loads = [("closed loop", plan.records, 0), ("fixed rate", plan.records_paced, plan.rate_per_second)];
     for (load, records, rate) in loads {
         let mut turns = SIDES.map(|_| Vec::new());
         for round in 0..plan.rounds {
-            for number in 0..SIDES.len() {
-                let number = if round % 2 == 0 { number } else { SIDES.len() - 1 - number };
-                turns[number].push(run(&order(SIDES[number], records, rate)).await?);
+            for number in there_and_back(SIDES.len(), round) {
+                tell(Progress::Begins(&format!("turn {round}, {load}, {}", SIDES[number].name())));
+                turns[number].push(run(&order(SIDES[number], plan.warm_up, records, rate)).await?);
+                store.stored += u64::from(plan.warm_up + records);
             }
         }
         let pair: Vec<Cost> =
             SIDES.iter().zip(&turns).filter_map(|(&side, turns)| sum_up(side, load, turns)).collect();
         if let [ours, bare] = &pair[..] {
             let ratio = Spread::of_ratios(&ours.samples_cpu_us, &bare.samples_cpu_us);
-            ratios.extend(ratio.map(|ratio| Ratio { load, ratio }));
+            store.ratios.extend(ratio.map(|ratio| Ratio { load, ratio }));
         }
-        costs.extend(pair);
+        store.costs.extend(pair);
+        tell(Progress::Ended(&store, &store.to_string()));
     }
-    Ok(Store { machine, kafka: kafka.choice().name(), plan, costs, ratios })
+    Ok(store)
+}
+
+/// The records that a side stores.
+async fn stored_by(order: &Order) -> anyhow::Result<Vec<Template>> {
+    // Opened before, so that it reads nothing that was there already.
+    let mut reader = Reader::open(&order.kafka, &[STATES], From::End).await?;
+    run(order).await?;
+    let records = reader.read(order.records as usize, READ_DEADLINE).await?;
+    Ok(records.into_iter().map(Template::of).collect())
 }
 
 fn sum_up(side: Side, load: &'static str, turns: &[Measured]) -> Option<Cost> {
@@ -166,9 +211,10 @@ fn sum_up(side: Side, load: &'static str, turns: &[Measured]) -> Option<Cost> {
     })
 }
 
-/// One turn of one side, in a process of its own.
+/// One turn of one side, in a process of its own; Kafka must have just as many records more then.
 async fn run(order: &Order) -> anyhow::Result<Measured> {
     let name = order.side.name();
+    let ends = Ends::look(&order.kafka).await?;
     let mut command = Command::new(binary()?);
     command.arg("store-side").args(order.arguments());
     let mut process = Process::start(name, &mut command)?;
@@ -185,12 +231,16 @@ async fn run(order: &Order) -> anyhow::Result<Measured> {
         }
         sleep(LOOK_EVERY).await;
     };
+    let (due, stored) = (u64::from(order.warm_up + order.records), ends.grown().await?);
+    ensure!(stored == due, "{name}: {due} records were acknowledged, {stored} are stored");
     serde_json::from_str(&measured).with_context(|| format!("{name} says {measured}"))
 }
 
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}; {}", self.machine, self.kafka)?;
+        let (compared, stored) = (self.compared, self.stored);
+        writeln!(f, "{compared} records of both sides are the same; {stored} were sent and found in Kafka")?;
         writeln!(
             f,
             "\nCPU time of a stored record             µs, median (range)       records/s, median (range)"

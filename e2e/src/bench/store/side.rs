@@ -4,6 +4,7 @@
 //! Both sides are driven by the same loop: a record is handed over when it is due and when fewer than
 //! a window of records are under way, and each is waited for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -50,6 +51,9 @@ pub struct Order {
     /// Locks that the records are of
     #[arg(long)]
     pub locks: u32,
+    /// File with the records that the bare side sends
+    #[arg(long)]
+    pub templates: PathBuf,
     /// Records before it counts
     #[arg(long)]
     pub warm_up: u32,
@@ -76,11 +80,12 @@ pub struct Measured {
 impl Order {
     /// As they stand on the command line.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        let Self { side, kafka, locks, warm_up, records, window, rate } = self;
+        let Self { side, kafka, locks, templates, warm_up, records, window, rate } = self;
         [
             ("--side", side.name().to_owned()),
             ("--kafka", kafka.clone()),
             ("--locks", locks.to_string()),
+            ("--templates", templates.display().to_string()),
             ("--warm-up", warm_up.to_string()),
             ("--records", records.to_string()),
             ("--window", window.to_string()),
@@ -107,7 +112,7 @@ pub async fn run(order: &Order) -> anyhow::Result<()> {
     ensure!(order.locks > 0 && order.window > 0 && order.records > 0, "nothing to do");
     let measured = match order.side {
         Side::Bridge => measure(&mut Hooked::start(order).await?, order).await,
-        Side::Bare => measure(&mut Bare::start(order).await?, order).await,
+        Side::Bare => measure(&mut Bare::start(order)?, order).await,
     };
     println!("{MEASURED}{}", serde_json::to_string(&measured.context(order.side.name())?)?);
     Ok(())

@@ -16,17 +16,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use latchline_bridge::{Bridge, config::Config as BridgeConfig};
+use latchline_broker::assembly::assemble;
 use latchline_broker::broker::Broker;
 use latchline_broker::connection::serve;
 use latchline_broker::connection::transport::Transport;
 use latchline_broker::hooks::access::AccessControl;
-use latchline_broker::hooks::chain::Chain;
-use latchline_broker::hooks::guard::Guard;
-use latchline_broker::hooks::link::{Link, OnFault};
-use latchline_broker::metrics::Metrics;
-use latchline_broker::server::Server;
 use latchline_broker::settings::Settings;
-use latchline_shared::budget::Budget;
+use latchline_shared::hook::Hook;
 use latchline_shared::keys::MasterKey;
 use latchline_shared::kit::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
@@ -36,6 +32,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bench::lock::{self, Session};
+use crate::bench::storm::departure_deadline;
 use line::{CONNECTING, Crowd};
 use reports::{Log, Reported, Reports};
 
@@ -46,7 +43,6 @@ pub const ORDERS: &str = "orders";
 
 /// Time for a client's CONNECT; it is there when its connection begins.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
-const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Clients report in an order in which no two neighbours follow each other: a prime.
 const STRIDE: u64 = 611_953;
@@ -102,21 +98,17 @@ pub struct Done {
 pub async fn run(settings: Settings<BridgeConfig>, shutdown: Shutdown) -> anyhow::Result<()> {
     let Settings { broker: config, bridge } = settings;
     let mut registry = Registry::default();
-    let deadline = Some(config.limits.authenticate_timeout);
     let access = Arc::new(AccessControl::open(&config)?);
-    let mut links = vec![Link { hook: access, deadline, on_fault: OnFault::Closed }];
-    if let Some(guard) = Guard::open(&config)? {
-        links.push(Link { hook: Arc::new(guard), deadline: None, on_fault: OnFault::Closed });
-    }
-    if bridge.enabled {
-        let bridge = Bridge::start(&bridge, &config.node, &mut registry).await.context("bridge")?;
-        links.push(Link { hook: bridge, deadline: None, on_fault: OnFault::Closed });
-    }
+    let storing = match bridge.enabled {
+        true => {
+            let bridge = Bridge::start(&bridge, &config.node, &mut registry).await.context("bridge")?;
+            Some(bridge as Arc<dyn Hook>)
+        }
+        false => None,
+    };
     let key = config.access.fleet_master_key()?.context("no access.fleet_master_key")?;
     let master = MasterKey::from_hex(key.expose_secret())?;
-    let budget = Budget::new(config.limits.inflight_bytes_total);
-    let metrics = Metrics::new(&mut registry, &budget);
-    let server = Server::start(&config, Chain::new(links), metrics, budget, &shutdown)?;
+    let server = assemble(&config, access, storing, &mut registry, &shutdown)?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     tracing::info!(listener = ORDERS, address = %listener.local_addr()?, "listening");
@@ -235,10 +227,11 @@ impl Host {
 }
 
 fn wait_until(what: &str, crowd: &Crowd, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
-    let until = Instant::now() + DRAIN_DEADLINE;
+    let deadline = departure_deadline(crowd.len() as u32);
+    let until = Instant::now() + deadline;
     while !is_so() {
         crowd.check()?;
-        ensure!(Instant::now() < until, "it is not so that {what} after {DRAIN_DEADLINE:?}");
+        ensure!(Instant::now() < until, "it is not so that {what} after {deadline:?}");
         thread::sleep(LOOK_EVERY);
     }
     crowd.check()
