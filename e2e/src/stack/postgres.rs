@@ -182,7 +182,7 @@ mod tests {
         // In order, as by a power cut, and because nobody needs it any more.
         for end in [Postgres::stop, Postgres::crash] {
             postgres.pause().await.unwrap();
-            timeout(DEADLINE, postgres.blocking(move |server| end(server))).await.unwrap().unwrap();
+            timeout(DEADLINE, postgres.blocking(end)).await.unwrap().unwrap();
             postgres.blocking(Postgres::resume).await.unwrap().unwrap();
         }
         postgres.pause().await.unwrap();
