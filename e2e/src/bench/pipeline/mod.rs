@@ -32,7 +32,10 @@ use crate::bench::scale::crowd::{Deed, Done};
 use crate::kafka::Choice;
 use figures::{Lag, Verdict};
 pub use parts::Part;
-use probes::{Book, Chain, Timed};
+use probes::book::Book;
+use probes::crew::Crew;
+use probes::follow::Follow;
+use probes::{Chain, Timed};
 use sample::{Sample, Sampler};
 use scene::Scene;
 
@@ -193,8 +196,8 @@ async fn watch(
     tell: &impl Fn(&str),
 ) -> anyhow::Result<Watched> {
     let book = Book::open();
-    let follow = probes::Follow::begin(scene, &book).await?;
-    let crew = probes::Crew::connect(scene, plan).await?;
+    let follow = Follow::begin(scene, &book).await?;
+    let crew = Crew::connect(scene, plan).await?;
     let mut parts = parts::Window::begin(scene).await?;
     sampler.begin().await?;
     book.begin();

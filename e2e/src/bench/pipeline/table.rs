@@ -66,7 +66,8 @@ impl Pipeline {
             let Delays { count, p50_ms, p99_ms, max_ms, .. } = delays;
             writeln!(f, "  {name:28} {count:10} {p50_ms:10.1} {p99_ms:10.1} {max_ms:10.1}{more}")
         };
-        line("PUBACK", &self.pubacks, "")?;
+        let late_ms = self.seconds.iter().map(|second| second.late_ms).fold(0.0, f64::max);
+        line("PUBACK", &self.pubacks, &format!("   the load was late by {late_ms:.1} at most"))?;
         for Timed { chain, delays, missing } in &self.timed {
             let more = if *missing > 0 { format!("   {missing} MISSING") } else { String::new() };
             line(chain.name(), delays, &more)?;

@@ -204,7 +204,7 @@ impl Host {
             if now < due {
                 thread::sleep((due - now).max(reports.nap()));
             }
-            log.look(crowd, now)?;
+            log.look(crowd, due, now)?;
             let index = (number * STRIDE % crowd.len() as u64) as usize;
             let packet_id = 1 + (number % u64::from(u16::MAX)) as u16;
             while !crowd.is_free(packet_id) {

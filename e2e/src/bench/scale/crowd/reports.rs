@@ -81,6 +81,8 @@ pub struct Second {
     pub at_s: f64,
     /// CPU time that the clients' thread has used since then.
     pub clients_cpu_s: f64,
+    /// By how much that thread was late, at most: the load's own part of all delays.
+    pub late_ms: f64,
     /// Of the messages that were acknowledged in it.
     pub delays: Delays,
 }
@@ -90,6 +92,7 @@ pub(super) struct Log {
     begun_at: Instant,
     look_at: Instant,
     cpu_before_s: f64,
+    late: Duration,
     all_us: Histogram<u64>,
     seconds: Vec<Second>,
 }
@@ -103,13 +106,15 @@ impl Log {
             begun_at,
             look_at,
             cpu_before_s: super::thread_cpu_s()?,
+            late: Duration::ZERO,
             all_us: delays()?,
             seconds: Vec::new(),
         })
     }
 
-    /// Looks, if it is time to.
-    pub(super) fn look(&mut self, crowd: &Crowd, now: Instant) -> anyhow::Result<()> {
+    /// What was due then is sent now; looks, if it is time to.
+    pub(super) fn look(&mut self, crowd: &Crowd, due: Instant, now: Instant) -> anyhow::Result<()> {
+        self.late = self.late.max(now.saturating_duration_since(due));
         if now < self.look_at {
             return Ok(());
         }
@@ -123,6 +128,7 @@ impl Log {
         self.seconds.push(Second {
             at_s: self.begun_at.elapsed().as_secs_f64(),
             clients_cpu_s: super::thread_cpu_s()? - self.cpu_before_s,
+            late_ms: std::mem::take(&mut self.late).as_secs_f64() * 1e3,
             delays: Delays::of(&taken_us),
         });
         Ok(())
