@@ -75,7 +75,7 @@ impl Model {
     fn pick(&self, value: u8) -> u16 {
         let place = usize::from(value / 2);
         match self.flights.len() {
-            count @ 1.. if value % 2 == 0 => self.flights[place % count].id,
+            count @ 1.. if value.is_multiple_of(2) => self.flights[place % count].id,
             _ => self.newest.wrapping_add_signed([-2, -1, 0, 1, 2][place % 5]).max(1),
         }
     }
