@@ -8,7 +8,7 @@
 //! Invariant: each [`InFlight`] settles exactly one part of one receipt.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -66,6 +66,8 @@ pub(crate) struct Deliveries {
     pub(crate) metrics: Metrics,
     /// A topic that was there seems to be gone.
     pub(crate) topics_doubted: Notify,
+    /// How many records the library has reported on, stored or not.
+    pub(crate) delivered: AtomicU64,
     waiting: Mutex<Vec<Waiting>>,
     /// The producer stores nothing more and must be replaced.
     is_broken: AtomicBool,
@@ -79,6 +81,7 @@ impl Deliveries {
             link,
             metrics,
             topics_doubted: Notify::new(),
+            delivered: AtomicU64::new(0),
             waiting: Mutex::default(),
             is_broken: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -240,6 +243,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<InFlight>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
+        self.0.delivered.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(_) => self.0.settle(&in_flight, Ok(())),
             Err((error, message)) => self.0.not_stored(error, message, in_flight),

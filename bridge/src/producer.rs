@@ -36,6 +36,10 @@ use crate::mapping::Record;
 /// How long one look for deliveries takes; the bound for noticing that it is time to end.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long deliveries gather while they come without a pause, so that one wake-up of a thread
+/// acknowledges many messages.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// How long the requests of a producer that ends may still be answered; longer than a request
 /// takes to time out.
 const DRAIN: Duration = Duration::from_secs(90);
@@ -227,7 +231,7 @@ impl Shared {
         let (mut pause, mut replaced_at) = (PAUSE, None::<Instant>);
         while !self.deliveries.is_closing() {
             if let Gate::Open(inner) = &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-                inner.poll(POLL);
+                self.settle_from(inner);
             }
             self.deliveries.metrics.outage(!self.deliveries.link.is_up());
             if self.deliveries.is_broken() {
@@ -241,6 +245,25 @@ impl Shared {
         self.end(old, Duration::ZERO);
         for waiting in self.deliveries.take_waiting() {
             self.deliveries.settle(&waiting.in_flight, Err(closed()));
+        }
+    }
+
+    /// Settles what has been delivered. The first after a pause settle as they come.
+    fn settle_from(&self, inner: &Inner) {
+        let delivered = || self.deliveries.delivered.load(Ordering::Relaxed);
+        let before = delivered();
+        loop {
+            let last = delivered();
+            // One event of the library, if there is one: what a request has stored.
+            inner.poll(Duration::ZERO);
+            if delivered() == last {
+                break;
+            }
+        }
+        if delivered() == before {
+            inner.poll(POLL);
+        } else {
+            thread::sleep(GATHER);
         }
     }
 
