@@ -7,6 +7,7 @@
 //! Invariant: a [`Process`] that is dropped has ended and has been waited for; nothing is left
 //! behind by a test that panics.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -216,36 +217,35 @@ pub fn family_cpu_time(id: u32) -> anyhow::Result<Duration> {
     Ok(times(id, 4)? + living.sum::<Duration>())
 }
 
-/// Id, name and processor time so far of each thread of this process.
-pub fn cpu_times_of_threads() -> anyhow::Result<Vec<(u32, String, Duration)>> {
-    const PATH: &str = "/proc/self/task";
-    let mut threads = Vec::new();
-    for entry in std::fs::read_dir(PATH).context("read /proc/self/task")? {
-        let id = entry?.file_name();
+/// Processor time so far of each living thread of a process, by id, with its name; to the nanosecond.
+pub fn cpu_times_of_threads(id: u32) -> anyhow::Result<BTreeMap<u32, (String, Duration)>> {
+    let folder = format!("/proc/{id}/task");
+    let mut threads = BTreeMap::new();
+    for thread in std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
+        let thread = thread?;
+        let id = thread.file_name();
         let id = id.to_str().and_then(|id| id.parse().ok()).context("a thread without a number")?;
+        let read = |file| std::fs::read_to_string(thread.path().join(file));
         // It may have ended meanwhile.
-        if let Ok((name, time)) = name_and_times(&format!("{PATH}/{id}/stat"), 2) {
-            threads.push((id, name, time));
-        }
+        let (Ok(name), Ok(text)) = (read("comm"), read("schedstat")) else { continue };
+        let nanoseconds = text.split(' ').next().and_then(|time| time.parse().ok());
+        let time = Duration::from_nanos(nanoseconds.with_context(|| format!("{folder}: {text}"))?);
+        threads.insert(id, (name.trim_end().to_owned(), time));
     }
     Ok(threads)
 }
 
 /// The sum of the first `count` times of a process, in the order of `/proc/PID/stat`.
 fn times(id: u32, count: usize) -> anyhow::Result<Duration> {
-    Ok(name_and_times(&format!("/proc/{id}/stat"), count)?.1)
-}
-
-fn name_and_times(path: &str, count: usize) -> anyhow::Result<(String, Duration)> {
     /// Of the kernel's interface, whatever its own clock: USER_HZ.
     const TICKS_PER_SECOND: u64 = 100;
-    let stat = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let path = format!("/proc/{id}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     // The name in parentheses may hold blanks; the times begin with the 12th field after it.
-    let (head, rest) = stat.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
-    let name = head.split_once('(').map_or("", |(_, name)| name).to_owned();
+    let (_, rest) = stat.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
     let fields = rest.split_ascii_whitespace().skip(11).take(count);
     let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Ok((name, Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)))
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 /// A port of the loopback interface that is free, and below the range that the kernel gives to

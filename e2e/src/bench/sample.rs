@@ -10,7 +10,8 @@ use tokio::time::{sleep, sleep_until};
 use crate::bench::figures::Delays;
 use crate::bench::late::{Late, Pulse};
 use crate::bench::publishers::Publishers;
-use crate::bench::shares::{Look, Shares};
+use crate::bench::shares::Shares;
+use crate::load::look::Watched;
 use crate::process::Process;
 
 /// What a measurement came to.
@@ -79,18 +80,20 @@ impl Measuring<'_> {
 
     /// CPU time and acknowledgements from now on until then.
     async fn sample(&self, until: Instant) -> anyhow::Result<Sample> {
-        let look = || anyhow::Ok((Instant::now(), Look::at(self.process.id())?, self.publishers.acked()));
+        let watched = Watched::of(&[self.process.id()])?;
+        let look = || anyhow::Ok((Instant::now(), watched.look()?, self.publishers.acked()));
         let (begun_at, before, acked_before) = look()?;
         sleep_until(until.into()).await;
         let (ended_at, after, acked) = look()?;
         self.publishers.check()?;
         let messages = (acked - acked_before) as f64;
         ensure!(messages > 0.0, "no message is acknowledged in {:?}", self.window);
+        let cpu = after.processes[0].since(&before.processes[0]);
         Ok(Sample {
             turn: self.turn,
-            cpu_us: after.target_since(&before).as_secs_f64() * 1e6 / messages,
+            cpu_us: cpu.as_secs_f64() * 1e6 / messages,
             per_second: messages / ended_at.saturating_duration_since(begun_at).as_secs_f64(),
-            shares: after.since(&before)?,
+            shares: Shares::between(&before, &after)?,
         })
     }
 }

@@ -5,14 +5,13 @@
 //! only if it was the target that could do no more ([`Limit`]); on a machine with few cores the load
 //! is as often what it is.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::process;
+use crate::load::look::Look;
 
 /// From so much of a core on, a thread has no time left.
 const BUSY: f64 = 0.9;
@@ -61,6 +60,22 @@ impl Limit {
 }
 
 impl Shares {
+    /// What they took between two looks, of which the target is the first process.
+    pub(super) fn between(before: &Look, after: &Look) -> anyhow::Result<Self> {
+        let seconds = (after.at - before.at).as_secs_f64();
+        let cores = |time: Duration| time.as_secs_f64() / seconds;
+        let target = after.processes.first().zip(before.processes.first());
+        let (target, target_before) = target.context("no process is looked at")?;
+        Ok(Self {
+            target: cores(target.since(target_before)),
+            target_thread: cores(target.busiest_since(target_before)),
+            load: cores(after.load.since(&before.load)),
+            load_thread: cores(after.load.busiest_since(&before.load)),
+            machine: cores(after.machine.saturating_sub(before.machine)),
+            cores: std::thread::available_parallelism()?.get() as f64,
+        })
+    }
+
     /// The medians of several turns, each by itself.
     pub fn medians(turns: &[Self]) -> Option<Self> {
         let median = |of: fn(&Self) -> f64| Some(super::figures::Spread::of(turns.iter().map(of))?.median);
@@ -99,93 +114,12 @@ impl fmt::Display for Shares {
     }
 }
 
-/// A look at all counters.
-pub(super) struct Look {
-    at: Instant,
-    target: Times,
-    load: Times,
-    machine: Duration,
-}
-
-/// CPU time of a process.
-struct Times {
-    all: Duration,
-    threads: BTreeMap<String, Duration>,
-}
-
-impl Look {
-    /// Looks at the target's process, this one, and the machine.
-    pub(super) fn at(target: u32) -> anyhow::Result<Self> {
-        Ok(Self {
-            at: Instant::now(),
-            target: Times::of(target)?,
-            load: Times::of(std::process::id())?,
-            machine: busy_time()?,
-        })
-    }
-
-    /// CPU time of the target since an earlier look.
-    pub(super) fn target_since(&self, before: &Self) -> Duration {
-        self.target.all.saturating_sub(before.target.all)
-    }
-
-    /// Since an earlier look.
-    pub(super) fn since(&self, before: &Self) -> anyhow::Result<Shares> {
-        let seconds = self.at.saturating_duration_since(before.at).as_secs_f64();
-        let cores = |time: Duration| time.as_secs_f64() / seconds;
-        let all = |now: &Times, before: &Times| cores(now.all.saturating_sub(before.all));
-        Ok(Shares {
-            target: all(&self.target, &before.target),
-            target_thread: cores(self.target.busiest_since(&before.target)),
-            load: all(&self.load, &before.load),
-            load_thread: cores(self.load.busiest_since(&before.load)),
-            machine: cores(self.machine.saturating_sub(before.machine)),
-            cores: std::thread::available_parallelism()?.get() as f64,
-        })
-    }
-}
-
-impl Times {
-    fn of(id: u32) -> anyhow::Result<Self> {
-        let folder = format!("/proc/{id}/task");
-        let mut threads = BTreeMap::new();
-        for thread in std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
-            let thread = thread?;
-            // A thread that has ended meanwhile is not the busiest.
-            let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
-            let nanoseconds = text.split(' ').next().and_then(|time| time.parse().ok());
-            let time = Duration::from_nanos(nanoseconds.with_context(|| format!("{folder}: {text}"))?);
-            threads.insert(thread.file_name().to_string_lossy().into_owned(), time);
-        }
-        Ok(Self { all: process::cpu_time(id)?, threads })
-    }
-
-    fn busiest_since(&self, before: &Self) -> Duration {
-        let spent = |(id, now): (&String, &Duration)| {
-            now.saturating_sub(before.threads.get(id).copied().unwrap_or_default())
-        };
-        self.threads.iter().map(spent).max().unwrap_or_default()
-    }
-}
-
-/// Time that all cores together were not idle.
-fn busy_time() -> anyhow::Result<Duration> {
-    const PATH: &str = "/proc/stat";
-    let text = std::fs::read_to_string(PATH).with_context(|| format!("read {PATH}"))?;
-    let ticks = busy_ticks(&text).with_context(|| format!("no times in {PATH}"))?;
-    Ok(Duration::from_millis(ticks * 10))
-}
-
-/// All but idle and iowait, the fourth and fifth; guests, behind the eighth, are in the first already.
-fn busy_ticks(stat: &str) -> Option<u64> {
-    let times = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().take(8);
-    let times: Vec<u64> = times.filter_map(|time| time.parse().ok()).collect();
-    (times.len() == 8).then(|| times.iter().sum::<u64>() - times[3] - times[4])
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::load::look::Watched;
 
     const IDLE: Shares =
         Shares { target: 0.0, target_thread: 0.0, load: 0.0, load_thread: 0.0, machine: 0.0, cores: 2.0 };
@@ -204,23 +138,18 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_is_busy_when_it_is_not_idle() {
-        let stat = "cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 1 2 4\n";
-        assert_eq!(busy_ticks(stat), Some(1 + 2 + 4 + 8 + 16 + 32));
-        assert_eq!(busy_ticks("cpu0 1 2"), None);
-    }
-
-    #[test]
-    fn a_busy_thread_is_seen() {
-        let own = std::process::id();
-        let before = Look::at(own).unwrap();
+    fn what_is_busy_has_its_share() {
+        // This process stands for both.
+        let watched = Watched::of(&[std::process::id()]).unwrap();
+        let before = watched.look().unwrap();
         let until = Instant::now() + Duration::from_millis(200);
         while Instant::now() < until {
             std::hint::black_box(0);
         }
-        let look = Look::at(own).unwrap();
-        let shares = look.since(&before).unwrap();
-        assert!(shares.load_thread > 0.0 && shares.machine > 0.0 && shares.cores >= 1.0, "{shares:?}");
-        assert!(shares.load_thread <= 1.1, "{shares:?}");
+        let shares = Shares::between(&before, &watched.look().unwrap()).unwrap();
+        assert!(shares.target_thread > 0.0 && shares.load_thread > 0.0 && shares.machine > 0.0, "{shares:?}");
+        assert!(shares.load_thread <= 1.1 && shares.cores >= 1.0, "{shares:?}");
+        let nobody = Watched::of(&[]).unwrap().look().unwrap();
+        assert!(Shares::between(&nobody, &nobody).is_err());
     }
 }

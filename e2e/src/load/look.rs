@@ -1,5 +1,5 @@
-//! What is seen of the processes under load, and of the load itself, from outside: CPU time and
-//! memory, as /proc has them.
+//! What is seen of the processes under load, of the load itself and of the machine, from outside: CPU
+//! time and memory, as /proc has them.
 //!
 //! CPU time is read at the edges of what is measured, memory before and after, since that takes
 //! longer and may even wait.
@@ -54,11 +54,17 @@ pub struct Look {
     /// When.
     pub at: Instant,
     /// Of the load.
-    pub load: Duration,
-    /// Of its threads.
-    threads: BTreeMap<u32, (String, Duration)>,
+    pub load: Times,
     /// Of the processes, in their order.
-    pub processes: Vec<Duration>,
+    pub processes: Vec<Times>,
+    /// Time that all cores together were not idle.
+    pub machine: Duration,
+}
+
+/// CPU time of a process.
+pub struct Times {
+    all: Duration,
+    threads: BTreeMap<u32, (String, Duration)>,
 }
 
 /// How busy a thread of the load was.
@@ -88,14 +94,11 @@ impl Watched {
 
     /// Looks at their CPU time, and at the load's.
     pub fn look(&self) -> anyhow::Result<Look> {
-        let at = Instant::now();
-        let processes = self.0.iter().map(|(pid, _)| cpu_time(*pid)).collect::<Result<_, _>>()?;
-        let threads = cpu_times_of_threads()?.into_iter();
         Ok(Look {
-            at,
-            load: cpu_time(std::process::id())?,
-            threads: threads.map(|(id, name, time)| (id, (name, time))).collect(),
-            processes,
+            at: Instant::now(),
+            processes: self.0.iter().map(|(pid, _)| Times::of(*pid)).collect::<Result<_, _>>()?,
+            load: Times::of(std::process::id())?,
+            machine: busy_time()?,
         })
     }
 
@@ -122,15 +125,52 @@ impl Look {
     /// ended since are left out, and those that did next to nothing.
     pub fn threads_since(&self, before: &Self) -> Vec<Thread> {
         let took = (self.at - before.at).as_secs_f64().max(1e-6);
-        let busy = |(id, (name, time)): (&u32, &(String, Duration))| {
-            let earlier = before.threads.get(id).map_or(Duration::ZERO, |(_, time)| *time);
-            let percent = 100.0 * time.saturating_sub(earlier).as_secs_f64() / took;
-            (percent >= 1.0).then(|| Thread { name: name.clone(), percent })
+        let busy = |(name, time): (&str, Duration)| {
+            let percent = 100.0 * time.as_secs_f64() / took;
+            (percent >= 1.0).then(|| Thread { name: name.to_owned(), percent })
         };
-        let mut threads: Vec<_> = self.threads.iter().filter_map(busy).collect();
+        let mut threads: Vec<_> = self.load.of_threads_since(&before.load).filter_map(busy).collect();
         threads.sort_by(|one, other| other.percent.total_cmp(&one.percent));
         threads
     }
+}
+
+impl Times {
+    fn of(id: u32) -> anyhow::Result<Self> {
+        Ok(Self { threads: cpu_times_of_threads(id)?, all: cpu_time(id)? })
+    }
+
+    /// Of all of it since then, of threads that have ended as well.
+    pub fn since(&self, before: &Self) -> Duration {
+        self.all.saturating_sub(before.all)
+    }
+
+    /// Of the thread that took the most since then.
+    pub fn busiest_since(&self, before: &Self) -> Duration {
+        self.of_threads_since(before).map(|(_, time)| time).max().unwrap_or_default()
+    }
+
+    /// Of those threads that are there.
+    fn of_threads_since(&self, before: &Self) -> impl Iterator<Item = (&str, Duration)> {
+        self.threads.iter().map(|(id, (name, time))| {
+            let earlier = before.threads.get(id).map_or(Duration::ZERO, |(_, time)| *time);
+            (name.as_str(), time.saturating_sub(earlier))
+        })
+    }
+}
+
+fn busy_time() -> anyhow::Result<Duration> {
+    const PATH: &str = "/proc/stat";
+    let text = std::fs::read_to_string(PATH).with_context(|| format!("read {PATH}"))?;
+    let ticks = busy_ticks(&text).with_context(|| format!("no times in {PATH}"))?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// All but idle and iowait, the fourth and fifth; guests, behind the eighth, are in the first already.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let times = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().take(8);
+    let times: Vec<u64> = times.filter_map(|time| time.parse().ok()).collect();
+    (times.len() == 8).then(|| times.iter().sum::<u64>() - times[3] - times[4])
 }
 
 fn resident(pid: u32) -> anyhow::Result<Resident> {
@@ -166,6 +206,13 @@ mod tests {
         assert_eq!(exact.quality, Quality::Exact);
         assert!(rough.abs_diff(exact.bytes) < 64 << 20, "{rough} and {}", exact.bytes);
         assert!(rough_bytes(u32::MAX).is_err() && resident(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn the_machine_is_busy_when_it_is_not_idle() {
+        let stat = "cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 1 2 4\n";
+        assert_eq!(busy_ticks(stat), Some(1 + 2 + 4 + 8 + 16 + 32));
+        assert_eq!(busy_ticks("cpu0 1 2"), None);
     }
 
     #[tokio::test]

@@ -184,7 +184,7 @@ impl Stage {
         let took = (after.at - before.at).as_secs_f64();
         let each = |cpu: Duration| (count > 0).then(|| cpu.as_secs_f64() * 1e6 / count as f64);
         let usage = |(at, (pid, name)): (usize, &(u32, String))| {
-            let cpu = after.processes[at].saturating_sub(before.processes[at]);
+            let cpu = after.processes[at].since(&before.processes[at]);
             let bytes = memory[at].bytes;
             let memory_bytes_each = match growth {
                 Growth::Of(before, grown) if grown > 0 => {
@@ -207,7 +207,7 @@ impl Stage {
             seconds: took,
             count,
             per_second: count as f64 / took.max(1e-6),
-            load_cpu_us_each: each(after.load.saturating_sub(before.load)),
+            load_cpu_us_each: each(after.load.since(&before.load)),
             load_threads: after.threads_since(before),
             processes: self.watched.processes().iter().enumerate().map(usage).collect(),
         });
