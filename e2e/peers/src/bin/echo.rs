@@ -5,14 +5,17 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
 use anyhow::Context;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// As long an accept queue as our broker's.
+const BACKLOG: u32 = 4096;
 const READ_BYTES: usize = 16 * 1024;
 
 const CONNECT: u8 = 1;
@@ -34,9 +37,13 @@ thread_local! {
 
 fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).context("usage: echo IP:PORT")?;
+    let address: SocketAddr = address.parse().with_context(|| format!("{address} is not IP:PORT"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_io().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(&address).await.with_context(|| format!("listen on {address}"))?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address).with_context(|| format!("listen on {address}"))?;
+        let listener = socket.listen(BACKLOG)?;
         // Runs until it is killed.
         loop {
             let (stream, _) = listener.accept().await.context("accept")?;

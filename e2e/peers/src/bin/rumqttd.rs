@@ -5,6 +5,12 @@
 //! turn to connect. What it does not have is left as it is: no TCP_NODELAY, for which there is no
 //! setting, while our broker, mosquitto and the echo have it here.
 //!
+//! But for one thing: its accept queue is made as long as our broker's. rumqttd has no setting for that
+//! either, and takes the 128 of its runtime. It accepts and registers connections in one thread, some
+//! hundred to a thousand a second; with 256 that connect at once the queue ran over, the kernel forgot
+//! connections that the clients thought they had, and reset them: 19,500 never stood. [`widen`] calls
+//! `listen` once more on the socket that rumqttd has opened, which Linux takes as a new length.
+//!
 //! How fast it is depends on whether anybody listens. In 0.20.0 a PUBLISH to a topic that a filter
 //! matches is looked up in a cache; one to a topic without subscribers is compared with every filter
 //! of the broker, each time anew (`DataLog::matches`, `src/router/logs.rs`). Locks that all subscribe
@@ -14,18 +20,56 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
+use rustix::net::{listen, sockopt::socket_acceptconn};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// More than one process may have open files for here.
 const CONNECTIONS_MAX: usize = 1_000_000;
+/// Connections that the kernel completes before they are accepted: as many as for our broker, the echo
+/// and the kernel's own default (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).context("usage: rumqttd IP:PORT")?;
     let listen = address.parse().with_context(|| format!("{address} is not IP:PORT"))?;
+    let widener = thread::spawn(widen);
     // Returns when its listener ends.
-    Broker::new(config(listen)).start().context("rumqttd")
+    Broker::new(config(listen)).start().context("rumqttd")?;
+    widener.join().map_or(Ok(()), |outcome| outcome)
+}
+
+/// Lengthens the accept queue of the listener, once it is there.
+fn widen() -> anyhow::Result<()> {
+    let until = Instant::now() + LISTEN_DEADLINE;
+    loop {
+        if let Some(listener) = listener()? {
+            return listen(&listener, BACKLOG).context("lengthen the accept queue");
+        }
+        ensure!(Instant::now() < until, "no listener after {LISTEN_DEADLINE:?}");
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Another handle of the socket that rumqttd listens on; it does not hand it out.
+fn listener() -> anyhow::Result<Option<OwnedFd>> {
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).context("this process")?;
+    for entry in std::fs::read_dir("/proc/self/fd").context("open files")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        // Others are closed meanwhile, or are no sockets.
+        let file = number.and_then(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok());
+        if let Some(file) = file.filter(|file| socket_acceptconn(file).unwrap_or(false)) {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
 }
 
 fn config(listen: SocketAddr) -> Config {
