@@ -7,6 +7,7 @@
 //! the test that owns the program, at the latest when it is dropped.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -261,7 +262,6 @@ impl Program {
 }
 
 impl Drop for Program {
-    #[expect(clippy::disallowed_macros, reason = "whoever reads a failed test needs the log")]
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
             self.end(process);
@@ -269,7 +269,10 @@ impl Drop for Program {
         if std::thread::panicking() {
             let lines = self.output.lines();
             let last = &lines[lines.len().saturating_sub(30)..];
-            eprintln!("--- the last {} lines of {}\n{}\n---", last.len(), self.who(), last.join("\n"));
+            // Whoever reads a failed test needs the log. If nobody does: a second panic would abort this
+            // process, and leave behind what it has started.
+            let (count, who, last) = (last.len(), self.who(), last.join("\n"));
+            let _ = writeln!(std::io::stderr(), "--- the last {count} lines of {who}\n{last}\n---");
         } else if let Err(surprise) = self.check_log() {
             panic!("{surprise}");
         }

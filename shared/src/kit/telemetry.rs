@@ -40,11 +40,16 @@ impl Validate for Log {
 }
 
 /// Starts logging for the whole process; only the first call in a process succeeds.
+///
+/// Who reads standard error may go away, or its disk be full: lines that it does not take are gone, and
+/// the process lives on. The library would complain of each of them on standard error, and panic when it
+/// does not take that either, in a panic's own log as anywhere.
 pub fn init(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level).context("log.level is not a filter")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match log.format {
         Format::Text => builder.try_init(),

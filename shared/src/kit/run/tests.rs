@@ -78,6 +78,7 @@ async fn serve(settings: Test, shutdown: Shutdown) -> anyhow::Result<()> {
         "return" => return Ok(()),
         "fail" => return Err(anyhow!("address in use")),
         "panic" => panic!("on purpose"),
+        "print" => print_on_stderr(),
         "panic in task" => shutdown.spawn("frail", async { panic!("on purpose") }),
         "deaf task" => shutdown.spawn("deaf", std::future::pending()),
         "deaf" => return std::future::pending().await,
@@ -85,6 +86,11 @@ async fn serve(settings: Test, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     shutdown.requested().await;
     Ok(())
+}
+
+#[expect(clippy::disallowed_macros, reason = "it panics where standard error is broken")]
+fn print_on_stderr() {
+    eprintln!("on purpose");
 }
 
 /// Not a test of its own: the program that the other tests start.
@@ -99,9 +105,13 @@ fn child() {
 }
 
 fn spawn(arguments: &str, settings: &[(&str, &str)]) -> Child {
+    spawn_with(arguments, settings, Stdio::piped())
+}
+
+fn spawn_with(arguments: &str, settings: &[(&str, &str)], stderr: Stdio) -> Child {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "kit::run::tests::child", "--nocapture", "--test-threads=1"]);
-    command.env(ARGUMENTS, arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env(ARGUMENTS, arguments).stdout(Stdio::piped()).stderr(stderr);
     for (name, value) in settings {
         command.env(format!("{}__{name}", PROGRAM.env_prefix), value);
     }
@@ -157,6 +167,22 @@ fn failures_end_it_with_1_and_say_why() {
         let panics =
             lines.iter().filter(|line| line["message"] == "panicked" && line["panic"] == "on purpose");
         assert_eq!(panics.count() == 1, behaviour.contains("panic"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_broken_standard_error_changes_nothing_but_the_log() {
+    for (behaviour, expected) in
+        [("return", 0), ("fail", 1), ("panic", 1), ("panic in task", 1), ("print", 1)]
+    {
+        let (_, nobody_reads) = std::io::pipe().unwrap();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        for (broken, stderr) in [("nobody reads", Stdio::from(nobody_reads)), ("disk full", full.into())] {
+            let child = spawn_with("", &[("BEHAVIOUR", behaviour)], stderr);
+            let status = child.wait_with_output().unwrap().status;
+            // By a signal, if the panic hook has panicked.
+            assert_eq!(status.code(), Some(expected), "{behaviour}, {broken}: {status}");
+        }
     }
 }
 
