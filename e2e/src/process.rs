@@ -30,7 +30,17 @@ const PAUSE_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    id: u32,
+    /// Shared with those who [watch](Watch): whoever sees its end first leaves it to be seen by the others.
+    child: Arc<Mutex<Child>>,
+    output: Output,
+}
+
+/// Sees when a process ends that somebody else has.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    name: String,
+    child: Arc<Mutex<Child>>,
     output: Output,
 }
 
@@ -87,7 +97,8 @@ impl Process {
             .with_context(|| format!("start {name} ({})", command.get_program().display()))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         // From here on, dropping it ends the child.
-        let process = Self { name: name.to_owned(), child, output: output.clone() };
+        let (id, child) = (child.id(), Arc::new(Mutex::new(child)));
+        let process = Self { name: name.to_owned(), id, child, output: output.clone() };
         if let Some(pipe) = stdout {
             output.read_from(name, pipe)?;
         }
@@ -99,7 +110,12 @@ impl Process {
 
     /// Process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
+    }
+
+    /// Sees its end for somebody else.
+    pub fn watch(&self) -> Watch {
+        Watch { name: self.name.clone(), child: Arc::clone(&self.child), output: self.output.clone() }
     }
 
     /// What it has written.
@@ -109,7 +125,7 @@ impl Process {
 
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        child(&self.child).try_wait().ok().flatten()
     }
 
     /// Processor time used so far.
@@ -143,7 +159,8 @@ impl Process {
     pub async fn wait(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         let until = Instant::now() + deadline;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            let ended = child(&self.child).try_wait()?;
+            if let Some(status) = ended {
                 return Ok(status);
             }
             if Instant::now() >= until {
@@ -161,9 +178,31 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // Both fail only when it has ended already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = child(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
     }
+}
+
+impl Watch {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        child(&self.child).try_wait().ok().flatten()
+    }
+
+    /// What it has written.
+    pub fn lines(&self) -> Vec<String> {
+        self.output.lines()
+    }
+}
+
+fn child(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The processes that a process has started and that run, if it is one whose first thread starts them.
@@ -287,6 +326,22 @@ mod tests {
         let mut lines = process.output().lines();
         lines.sort();
         assert_eq!(lines, ["err", "out"]);
+    }
+
+    #[tokio::test]
+    async fn its_end_is_seen_by_those_who_watch_and_by_its_owner() {
+        let mut process = shell("exec sleep 60");
+        let watch = process.watch();
+        assert_eq!(watch.ended(), None);
+        process.signal(Signal::SIGKILL).unwrap();
+        let until = Instant::now() + Duration::from_secs(5);
+        while watch.ended().is_none() && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+        let status = watch.ended().unwrap();
+        assert_eq!(format!("{} ended, {status}", watch.name()), "shell ended, signal: 9 (SIGKILL)");
+        assert_eq!(process.ended(), Some(status));
+        assert_eq!(process.wait(Duration::from_secs(5)).await.unwrap(), status);
     }
 
     #[tokio::test]

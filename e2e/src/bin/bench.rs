@@ -1,11 +1,13 @@
 //! `bench`: measures the broker on this machine and prints a table and JSON; `docs/benchmarks.md`
 //! explains the figures.
+//!
+//! Whatever ends it, what it has started ends before.
 #![expect(clippy::disallowed_macros, reason = "a command-line tool talks on standard output")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
@@ -17,6 +19,7 @@ use latchline_e2e::bench::store::{self, side};
 use latchline_e2e::bench::target::Surroundings;
 use latchline_e2e::bench::{history, notify, peers, pipeline, scale, watch};
 use latchline_e2e::kafka::{Choice, Kafka};
+use latchline_e2e::signal::ended;
 
 /// Measures the broker: memory, CPU time, delays, storms
 #[derive(Parser)]
@@ -163,41 +166,25 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn act(arguments: Arguments) -> anyhow::Result<()> {
-    match arguments.action {
-        Some(Action::Hold { order, key }) => hold(order, &key).await,
-        Some(Action::History { small }) => tokio::select! {
-            outcome = measure_history(small) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::Scale(run)) => tokio::select! {
-            outcome = measure_scale(run) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::Pipeline(run)) => tokio::select! {
-            outcome = measure_pipeline(run) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::Watch { small, json }) => tokio::select! {
-            outcome = measure_watch(small, json) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::Notify { small, json }) => tokio::select! {
-            outcome = measure_notify(small, json) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::Peers { small, json }) => tokio::select! {
-            outcome = measure_peers(small, json) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::Store { small, json }) => tokio::select! {
-            outcome = measure_store(small, json) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
-        Some(Action::StoreSide(order)) => side::run(&order).await,
-        None => tokio::select! {
-            outcome = run(arguments.run) => outcome,
-            signal = tokio::signal::ctrl_c() => signal.context("wait for Ctrl-C"),
-        },
+    let work = async {
+        match arguments.action {
+            Some(Action::History { small }) => measure_history(small).await,
+            Some(Action::Scale(run)) => measure_scale(run).await,
+            Some(Action::Pipeline(run)) => measure_pipeline(run).await,
+            Some(Action::Watch { small, json }) => measure_watch(small, json).await,
+            Some(Action::Notify { small, json }) => measure_notify(small, json).await,
+            Some(Action::Peers { small, json }) => measure_peers(small, json).await,
+            Some(Action::Store { small, json }) => measure_store(small, json).await,
+            // These have started nothing; who has started them kills them.
+            Some(Action::Hold { order, key }) => hold(order, &key).await,
+            Some(Action::StoreSide(order)) => side::run(&order).await,
+            None => run(arguments.run).await,
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        // Everything is dropped, and ends with it.
+        signal = ended() => signal.and_then(|signal| bail!("ended by {signal}")),
     }
 }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::kafka::jars;
-use crate::process::{Output, Process, free_port};
+use crate::process::{Output, Process, Watch, free_port};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -70,6 +70,11 @@ impl Apache {
     /// Its process.
     pub fn process_id(&self) -> anyhow::Result<u32> {
         Ok(self.running()?.id())
+    }
+
+    /// Sees its end.
+    pub fn watch(&self) -> anyhow::Result<Watch> {
+        Ok(self.running()?.watch())
     }
 
     /// Starts it (again) on its port with its data.

@@ -20,6 +20,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::kafka::apache::Apache;
+use crate::process::Watch;
 
 const ADMIN_DEADLINE: Duration = Duration::from_secs(60);
 const VARIABLE: &str = "KAFKA";
@@ -115,6 +116,14 @@ impl Kafka {
     pub fn process_id(&self) -> Option<u32> {
         match self {
             Self::Apache(apache) => apache.process_id().ok(),
+            Self::Development(_) | Self::External(_) => None,
+        }
+    }
+
+    /// Sees its end, if it has a process of its own here.
+    pub fn watch(&self) -> Option<Watch> {
+        match self {
+            Self::Apache(apache) => apache.watch().ok(),
             Self::Development(_) | Self::External(_) => None,
         }
     }

@@ -3,6 +3,7 @@
 //! It ends with the last that holds it.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,16 @@ impl Postgres {
     /// The process of the server.
     pub fn process_id(&self) -> anyhow::Result<u32> {
         self.server().process_id().context("postgres has ended")
+    }
+
+    /// How the server ended, if it has and nobody has told it to.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.server().ended()
+    }
+
+    /// What the server has written since it was started last.
+    pub fn lines(&self) -> Vec<String> {
+        self.server().log().lines().map(str::to_owned).collect()
     }
 
     /// Ends the server as an operator would; the port refuses connections until [`Self::resume`].

@@ -1,9 +1,26 @@
 //! `bench pipeline`, small, on the development Kafka: that everything is counted at both ends, timed from
-//! end to end and drawn. Nothing here depends on how fast the machine is.
+//! end to end and drawn; and that the end of a part, or a signal, ends it. Nothing here depends on how
+//! fast the machine is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use latchline_e2e::bench::pipeline::{self, Plan};
 use latchline_e2e::bench::scale::crowd::reports::Reports;
 use latchline_e2e::kafka::Choice;
+use latchline_e2e::process::{Process, send};
+use latchline_e2e::stack::program::Name;
+use latchline_shared::kit::testing::eventually;
+use nix::sys::signal::Signal;
+
+use crate::support::DEADLINE;
+
+/// It would run for so long.
+const SECONDS: &str = "3600";
+/// As names of processes are cut off by the kernel.
+const PARTS: [&str; 5] =
+    ["latchline-audit", "latchline-crowd", "latchline-monit", "latchline-notif", "postgres"];
 
 #[tokio::test]
 async fn everything_arrives_and_is_timed() {
@@ -30,4 +47,66 @@ async fn everything_arrives_and_is_timed() {
         let svg = pipeline.svg();
         assert_eq!(svg.matches("<polyline").count(), 3 + 4 + 2 + 6, "{svg}");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_a_part_ends_it_and_is_said() {
+    for (part, who) in
+        [("latchline-crowd", "the crowd"), ("latchline-monit", "the monitor"), ("postgres", "postgres")]
+    {
+        let (bench, parts) = begun().await;
+        send(parts[part], Signal::SIGKILL).unwrap();
+        let said = ended(bench, &parts).await;
+        let reason = format!("{who} has ended (signal: 9 (SIGKILL)");
+        assert!(said.contains(&reason), "{reason} in {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_with_all_that_it_has_started() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let (bench, parts) = begun().await;
+        send(bench.id(), signal).unwrap();
+        let said = ended(bench, &parts).await;
+        assert!(said.contains(&format!("ended by {signal}")), "{said}");
+    }
+}
+
+/// One that measures, and what it has started.
+async fn begun() -> (Process, BTreeMap<String, u32>) {
+    let mut command = Command::new(Name::Crowd.binary().unwrap().with_file_name("bench"));
+    command.args(["pipeline", "--small", "--seconds", SECONDS]).env("KAFKA", "dev");
+    let mut bench = Process::start("bench pipeline", &mut command).unwrap();
+    let mut measures = false;
+    eventually(DEADLINE, "it measures", async || {
+        measures = bench.output().lines().iter().any(|line| line.ends_with(&format!("for {SECONDS} s")));
+        measures || bench.ended().is_some()
+    })
+    .await;
+    assert!(measures, "{}", bench.output().lines().join("\n"));
+    let parts = children(bench.id());
+    assert!(parts.keys().eq(PARTS), "{parts:?}");
+    (bench, parts)
+}
+
+/// Waits until it ends, as a failure, long before it would have; the answer is what it has said.
+async fn ended(mut bench: Process, parts: &BTreeMap<String, u32>) -> String {
+    let status = bench.wait(DEADLINE).await.unwrap();
+    let said = bench.output().lines().join("\n");
+    assert_eq!(status.code(), Some(1), "{said}");
+    for (name, id) in parts {
+        assert!(!Path::new(&format!("/proc/{id}")).exists(), "{name} is left behind: {said}");
+    }
+    said
+}
+
+/// By name, of all threads.
+fn children(id: u32) -> BTreeMap<String, u32> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let ids = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    let ids: Vec<u32> = ids
+        .flat_map(|ids| ids.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    let name = |id: u32| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap().trim().to_owned();
+    ids.into_iter().map(|id| (name(id), id)).collect()
 }

@@ -9,9 +9,11 @@
 //! ([`probes`]) come through sockets. Everything else is a process of its own, as in production.
 //!
 //! First every lock reports once, to become known; when that is applied, the window begins. In the end
-//! everything is waited for: what was acknowledged is in Kafka, and every service has applied it.
+//! everything is waited for: what was acknowledged is in Kafka, and every service has applied it. A
+//! process that ends meanwhile ends the run ([`guard`]).
 
 mod figures;
+mod guard;
 mod parts;
 mod picture;
 mod probes;
@@ -31,6 +33,7 @@ use crate::bench::scale::crowd::reports::{Reported, Reports, Second};
 use crate::bench::scale::crowd::{Deed, Done};
 use crate::kafka::Choice;
 use figures::{Lag, Verdict};
+use guard::Guard;
 pub use parts::Part;
 use probes::book::Book;
 use probes::crew::Crew;
@@ -138,15 +141,21 @@ pub async fn measure(choice: Choice, plan: Plan, tell: impl Fn(&str)) -> anyhow:
     let kafka = choice.name();
     tell(&format!("starting {kafka}, postgres, the broker and the services"));
     let mut scene = Scene::set(choice, &plan).await?;
+    let guard = Guard::over(&scene)?;
+    let (first_round, watched) = guard.during(run(&mut scene, &plan, &tell)).await?;
+    sum_up(scene, watched, (machine, kafka, plan, first_round)).await
+}
+
+async fn run(scene: &mut Scene, plan: &Plan, tell: &impl Fn(&str)) -> anyhow::Result<(FirstRound, Watched)> {
     tell(&format!("connecting {} locks", plan.locks));
     scene.orders.carry_out(Deed::Gather { first: 0, count: plan.locks }).await?;
     scene.orders.carry_out(Deed::Connect).await?;
-    let sampler = Sampler::open(&scene).await?;
+    let sampler = Sampler::open(scene).await?;
     tell("every lock reports once");
-    let first_round = first_round(&mut scene, &sampler, &plan).await?;
+    let first_round = first_round(scene, &sampler, plan).await?;
     tell(&format!("{} reports a second for {} s", plan.per_second, plan.window.as_secs()));
-    let watched = watch(&mut scene, &sampler, &plan, &tell).await?;
-    sum_up(scene, watched, (machine, kafka, plan, first_round)).await
+    let watched = watch(scene, &sampler, plan, tell).await?;
+    Ok((first_round, watched))
 }
 
 async fn first_round(scene: &mut Scene, sampler: &Sampler, plan: &Plan) -> anyhow::Result<FirstRound> {

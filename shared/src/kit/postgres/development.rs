@@ -13,8 +13,8 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ const SYSTEM_USER: &str = "postgres";
 const PASSWORD_FILE: &str = "password";
 /// Begin of the names of temporary folders.
 const FOLDER: &str = "latchline-postgres-";
+const LOG: &str = "log";
 const WAL: &str = "max_wal_size=4GB";
 const WAL_OF_SMALL: &str = "max_wal_size=96MB";
 /// Longer than making a cluster takes.
@@ -60,6 +61,8 @@ pub struct DevelopmentPostgres {
 struct Server {
     stop: mpsc::Sender<Signal>,
     thread: Option<JoinHandle<()>>,
+    /// How it ended, once it has.
+    ended: Arc<OnceLock<ExitStatus>>,
 }
 
 /// How the server shall end.
@@ -131,6 +134,16 @@ impl DevelopmentPostgres {
         thread.is_some_and(|thread| !thread.is_finished())
     }
 
+    /// How the server ended, if it has and nobody has told it to.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.server.as_ref()?.ended.get().copied()
+    }
+
+    /// What the server has written since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join(LOG)).unwrap_or_default()
+    }
+
     /// Ends the server as an operator would; the port refuses connections until [`Self::resume`].
     pub fn stop(&mut self) {
         self.end(Signal::Fast);
@@ -154,15 +167,17 @@ impl DevelopmentPostgres {
         if self.is_temporary {
             command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
         }
-        let log = File::create(self.folder.join("log")).context("create the log of postgres")?;
+        let log = File::create(self.folder.join(LOG)).context("create the log of postgres")?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let (stop, orders) = mpsc::channel();
         let (started, start) = mpsc::channel();
+        let ended = Arc::new(OnceLock::new());
+        let how = Arc::clone(&ended);
         let thread = thread::Builder::new().name("development-postgres".to_owned()).spawn(move || {
             match command.spawn() {
                 Ok(child) => {
                     let _ = started.send(Ok(()));
-                    watch(child, &orders);
+                    watch(child, &orders, &how);
                 }
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -170,7 +185,7 @@ impl DevelopmentPostgres {
             }
         })?;
         start.recv().context("the thread of postgres ended")?.context("start postgres")?;
-        self.server = Some(Server { stop, thread: Some(thread) });
+        self.server = Some(Server { stop, thread: Some(thread), ended });
         self.wait_until_ready()
     }
 
@@ -198,11 +213,10 @@ impl DevelopmentPostgres {
             if status.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return Ok(());
             }
-            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             if !self.is_running() {
-                bail!("postgres ended at its start:\n{}", log());
+                bail!("postgres ended at its start:\n{}", self.log());
             }
-            ensure!(Instant::now() < until, "postgres is not up after {START_DEADLINE:?}:\n{}", log());
+            ensure!(Instant::now() < until, "postgres is not up after {START_DEADLINE:?}:\n{}", self.log());
             thread::sleep(LOOK_EVERY);
         }
     }
@@ -265,14 +279,18 @@ fn remove_what_others_left() {
 }
 
 /// Waits until the server ends or shall end.
-fn watch(mut child: Child, orders: &mpsc::Receiver<Signal>) {
+fn watch(mut child: Child, orders: &mpsc::Receiver<Signal>, ended: &OnceLock<ExitStatus>) {
     loop {
         match orders.recv_timeout(LOOK_EVERY) {
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                if !matches!(child.try_wait(), Ok(None)) {
+            Err(mpsc::RecvTimeoutError::Timeout) => match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => {
+                    // There is only this thread to say so.
+                    let _ = ended.set(status);
                     return;
                 }
-            }
+                Err(_) => return,
+            },
             Ok(signal) => return end(&mut child, signal),
             Err(mpsc::RecvTimeoutError::Disconnected) => return end(&mut child, Signal::Immediate),
         }
