@@ -254,7 +254,7 @@ impl Seat {
             Some((subscriber, before)) => {
                 let acknowledged = self.publishers.acked() - before;
                 let (order, _) = subscriber.finish(acknowledged).await?;
-                Some(Heard { kind, acknowledged, received: order.received })
+                Some(Heard { kind, acknowledged, received: order.received + order.duplicates })
             }
         };
         drop(self.publishers);

@@ -9,9 +9,9 @@
 //! bridge. [`history`] measures the auditor, [`watch`] the monitor and [`notify`] the notifier, each by
 //! itself, and [`pipeline`] all of it together.
 //!
-//! The tools below them: [`group`] measures brokers by turns, [`sample`] one of them once, [`shares`]
-//! says who had the processors meanwhile and [`late`] how late the load was, [`stored`] counts Kafka's
-//! end. [`target`] starts brokers, [`fleet`] connects locks from a process of its own, [`publishers`]
+//! The tools below them: [`group`] measures brokers by turns, [`sample`] one of them once and
+//! says how late the load was, [`shares`] says who had the processors meanwhile, [`stored`] counts
+//! Kafka's end. [`target`] starts brokers, [`fleet`] connects locks from a process of its own, [`publishers`]
 //! loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
 //!
 //! Non-guarantee: machines differ and neighbours disturb. What is compared is measured by turns in
@@ -36,7 +36,6 @@ pub mod latency;
 pub mod storm;
 
 pub mod group;
-pub mod late;
 pub mod sample;
 pub mod shares;
 pub mod stored;

@@ -16,8 +16,8 @@ use anyhow::{Context, anyhow, ensure};
 use hdrhistogram::Histogram;
 use latchline_shared::keys::MasterKey;
 
+use crate::bench::figures::delays;
 use crate::bench::lock;
-use crate::bench::publishers::delays;
 use crate::client::packet::PING_REQUEST;
 
 const PING_RESPONSE: [u8; 2] = [0xd0, 0];

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::{sleep, sleep_until};
 
 use crate::bench::figures::Delays;
-use crate::bench::late::{Late, Pulse};
 use crate::bench::publishers::Publishers;
 use crate::bench::shares::Shares;
 use crate::load::look::Watched;
@@ -40,6 +40,16 @@ pub struct Paced {
     pub late: Late,
 }
 
+/// How late the load itself was: whoever measures delays says by how much he may have made them. All
+/// but one in a hundred were no later.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Late {
+    /// Messages, after they were due.
+    pub sending_p99_ms: f64,
+    /// Tasks that read acknowledgements, after they could have.
+    pub reading_p99_ms: f64,
+}
+
 /// What is measured, and for how long.
 pub(super) struct Measuring<'a> {
     pub(super) process: &'a Process,
@@ -50,28 +60,36 @@ pub(super) struct Measuring<'a> {
     pub(super) window: Duration,
 }
 
+impl Late {
+    /// Sums up histograms of microseconds.
+    fn of(sending_us: &Histogram<u64>, reading_us: &Histogram<u64>) -> Self {
+        let p99_ms = |late_us: &Histogram<u64>| late_us.value_at_quantile(0.99) as f64 / 1000.0;
+        Self { sending_p99_ms: p99_ms(sending_us), reading_p99_ms: p99_ms(reading_us) }
+    }
+}
+
 impl Measuring<'_> {
     /// At a fixed rate.
     pub(super) async fn open(&self, rate_per_second: f64) -> anyhow::Result<Paced> {
-        let pulse = Pulse::start()?;
+        let reading = self.publishers.watch_reading()?;
         let load = self.publishers.open_loop(rate_per_second, self.warm_up, self.window)?;
         sleep_until(load.measured.start.into()).await;
         let sample = self.sample(load.measured.end).await?;
-        let reading_us = pulse.late_us();
-        drop(pulse);
         // Messages that are late count, too.
         let sent = load.finish().await?;
         self.publishers.drain().await?;
+        drop(reading);
         let delays = Delays::of(&self.publishers.delays());
         let due = rate_per_second * self.window.as_secs_f64();
         ensure!((sent.measured as f64 - due).abs() <= 1.0, "{} of {due} messages were sent", sent.measured);
         ensure!(delays.count == sent.measured, "{} of {} delays", delays.count, sent.measured);
-        Ok(Paced { sample, rate_per_second, delays, late: Late::of(&sent.late_us, &reading_us) })
+        let late = Late::of(&sent.late_us, &self.publishers.reading_us());
+        Ok(Paced { sample, rate_per_second, delays, late })
     }
 
     /// As fast as acknowledgements come.
     pub(super) async fn closed(&self) -> anyhow::Result<Sample> {
-        self.publishers.closed_loop()?;
+        self.publishers.closed_loop().await;
         sleep(self.warm_up).await;
         let sample = self.sample(Instant::now() + self.window).await?;
         self.publishers.drain().await?;

@@ -151,12 +151,9 @@ impl Connection {
         self.addressees.get_or_init(|| locks);
     }
 
-    /// Messages that may be under way from now on: so many, or fewer if the broker does not allow as
-    /// many, which is the answer.
-    pub fn narrow_window(&self, window: u16) -> u16 {
-        let outbox = &mut held(&self.sender).outbox;
-        outbox.window = outbox.window.min(window.max(1));
-        outbox.window
+    /// How many of `window` messages the broker lets be under way.
+    pub fn room_for(&self, window: u16) -> u16 {
+        held(&self.sender).outbox.window.min(window.max(1))
     }
 
     /// Sends a report, or an answer, that is due.
@@ -260,7 +257,7 @@ impl Connection {
     }
 
     /// Messages that are due and not acknowledged; at QoS 0, not sent.
-    pub(super) fn outstanding(&self) -> usize {
+    pub fn outstanding(&self) -> usize {
         held(&self.sender).outbox.outstanding()
     }
 
@@ -377,12 +374,20 @@ impl Reader {
     /// Waits until something has come.
     pub(super) async fn fill(&mut self) -> anyhow::Result<()> {
         let connection = &*self.connection;
-        if self.buffer.is_empty() {
-            // Thousands of silent connections hold no buffer.
-            self.buffer = BytesMut::new();
-        }
         loop {
-            let is_blocked = held(&connection.sender).is_blocked;
+            let is_blocked = {
+                let mut sender = held(&connection.sender);
+                match sender.wire.take(&connection.stream, &mut self.buffer)? {
+                    Taken::Some => return Ok(()),
+                    Taken::Nothing => {}
+                    Taken::End => anyhow::bail!("the broker has closed the connection"),
+                }
+                sender.is_blocked
+            };
+            if self.buffer.is_empty() {
+                // Thousands of silent connections hold no buffer.
+                self.buffer = BytesMut::new();
+            }
             let interest =
                 if is_blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             // Cancel safety: neither takes anything.
@@ -390,16 +395,8 @@ impl Reader {
                 ready = connection.stream.ready(interest) => ready.context("wait")?,
                 () = connection.wake.notified() => continue,
             };
-            let mut sender = held(&connection.sender);
             if is_blocked && ready.is_writable() {
-                connection.try_flush(&mut sender)?;
-            }
-            if ready.is_readable() {
-                match sender.wire.take(&connection.stream, &mut self.buffer)? {
-                    Taken::Some => return Ok(()),
-                    Taken::Nothing => {}
-                    Taken::End => anyhow::bail!("the broker has closed the connection"),
-                }
+                connection.try_flush(&mut held(&connection.sender))?;
             }
         }
     }

@@ -8,7 +8,6 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use latchline_shared::kit::testing::{Random, Seed};
 use latchline_shared::message::Qos;
-use tokio::task::yield_now;
 
 use crate::bench::fleet::Close;
 use crate::load::connection::Connection;
@@ -16,7 +15,7 @@ use crate::load::crowd::{Crowd, Due, Opening};
 use crate::load::hello::Role;
 use crate::load::look::Memory;
 use crate::load::options::{Common, Flow, Messages, Rate};
-use crate::load::pace::Pace;
+use crate::load::pace::{Pace, closed_loop};
 use crate::load::report::{Pacing, Report};
 use crate::load::run::{Answers, Run};
 use crate::load::schedule::{Periodic, Span, even};
@@ -208,7 +207,7 @@ async fn connect(stage: &mut Stage, common: &Common) -> anyhow::Result<()> {
 
 async fn idle(stage: &mut Stage, common: &Common) -> anyhow::Result<()> {
     let locks = stage.open("connect", Role::Lock, common.opening()?, Memory::Calm).await?;
-    let spans = stage.spans(Duration::ZERO, common.length()?);
+    let spans = stage.run.spans(Duration::ZERO, common.length()?);
     let Span { from_us, to_us } = spans.measured;
     let held = locks.members.len() as u64 * (to_us - from_us) / 1_000_000;
     // What is counted is connections times seconds: none in the beginning, all of them in the end.
@@ -272,7 +271,7 @@ impl Fleet {
         stage.setup.pacing = Pacing::Fleet { every_s, jitter_s, unlocks_per_second };
         let senders = [&locks.members[..], &operators.members].concat();
         stage.setup.senders = senders.len() as u32;
-        let spans = stage.spans(common.warm_up()?, common.length()?);
+        let spans = stage.run.spans(common.warm_up()?, common.length()?);
         let mut random = Random::new(Seed(common.seed()));
         let second = Random::new(Seed(random.number()));
         let reporting = locks.members.clone();
@@ -368,9 +367,9 @@ impl Load<'_> {
         (stage.setup.pacing, stage.setup.senders) = (pacing, self.senders.len() as u32);
         if let Pacing::ClosedLoop { window } = pacing {
             // Before the clock starts: with thousands of senders it takes its time.
-            self.prime(&run, window).await;
+            closed_loop(&run, self.senders, window).await;
         }
-        let spans = stage.spans(common.warm_up()?, common.length()?);
+        let spans = stage.run.spans(common.warm_up()?, common.length()?);
         let pace = self.start(&run, pacing, spans.load)?;
         stage.watch(name, spans.measured, || run.tally.of(kind, Count::Acked)).await?;
         run.set_closed(false);
@@ -388,26 +387,10 @@ impl Load<'_> {
         }
     }
 
-    /// Opens the closed loop: as many messages as may be under way, and no more, since the others
-    /// would wait in the load.
-    async fn prime(&self, run: &Run, window: u16) {
-        run.set_closed(true);
-        for sender in self.senders {
-            let window = sender.narrow_window(window);
-            (0..window).for_each(|_| sender.next(run.tally.now_us()));
-            // Acknowledgements are read meanwhile.
-            yield_now().await;
-        }
-    }
-
     fn start(&self, run: &Arc<Run>, pacing: Pacing, span: Span) -> anyhow::Result<Option<Pace>> {
         let senders = self.senders.to_vec();
         Ok(match pacing {
-            Pacing::OpenLoop { per_second } => {
-                Some(Pace::start(run, even(per_second, span), move |due_us, number| {
-                    senders[number as usize % senders.len()].next(due_us);
-                })?)
-            }
+            Pacing::OpenLoop { per_second } => Some(Pace::even(run, senders, per_second, span)?),
             Pacing::Flood => Some(Pace::flood(run, senders, span.to_us)?),
             Pacing::None | Pacing::ClosedLoop { .. } | Pacing::Fleet { .. } => None,
         })

@@ -1,9 +1,8 @@
 //! What a connection sends: the messages that are due, those under way until they are acknowledged,
 //! and the bytes that the socket has not taken yet. Pure.
 //!
-//! A message waits while as many are under way as the window allows (the broker's Receive Maximum,
-//! 16-bit packet ids, or the window of a closed loop) and while the socket takes nothing. It does
-//! not change when it was due.
+//! A message waits while as many are under way as the window allows (the broker's Receive Maximum
+//! or 16-bit packet ids) and while the socket takes nothing. It does not change when it was due.
 //!
 //! A message of QoS 0, which nobody acknowledges, is departing until the socket has taken its last
 //! byte: only then has it been sent.

@@ -11,9 +11,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use tokio::task::yield_now;
 
 use crate::load::connection::Connection;
 use crate::load::run::Run;
+use crate::load::schedule::{Span, even};
 use crate::load::tally::Delay;
 
 /// Longest sleep, so that a stop is heard.
@@ -50,6 +52,18 @@ impl Pace {
                 count += 1;
             }
             count
+        })
+    }
+
+    /// Sends this many messages per second, all senders in turn.
+    pub fn even(
+        run: &Arc<Run>,
+        senders: Vec<Arc<Connection>>,
+        per_second: f64,
+        span: Span,
+    ) -> anyhow::Result<Self> {
+        Self::start(run, even(per_second, span), move |due_us, number| {
+            senders[number as usize % senders.len()].next(due_us);
         })
     }
 
@@ -113,6 +127,17 @@ impl Drop for Pace {
             // A panic has been reported by the panic hook.
             let _ = thread.join();
         }
+    }
+}
+
+/// Begins the closed loop: each sender has `window` messages under way, or as many as the broker
+/// allows, and no more, since the others would wait in the load. It ends when the run is told so.
+pub async fn closed_loop(run: &Run, senders: &[Arc<Connection>], window: u16) {
+    run.set_closed(true);
+    for sender in senders {
+        (0..sender.room_for(window)).for_each(|_| sender.next(run.tally.now_us()));
+        // Acknowledgements are read meanwhile.
+        yield_now().await;
     }
 }
 

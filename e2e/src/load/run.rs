@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use latchline_shared::command::Action;
@@ -16,6 +17,7 @@ use latchline_shared::message::{Protocol, Qos};
 use bytes::Bytes;
 
 use crate::bench::lock;
+use crate::load::schedule::{Span, Spans};
 use crate::load::stamp::{Payloads, Stamp};
 use crate::load::tally::Tally;
 use crate::load::wire::Security;
@@ -113,6 +115,17 @@ impl Run {
     /// Whether the closed loop runs.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The span of a load that begins now, and that which is measured, after the warm-up. Delays are
+    /// from now on those of messages that are due in that.
+    pub fn spans(&self, warm_up: Duration, length: Duration) -> Spans {
+        let from_us = self.tally.now_us();
+        let warm_us = from_us + warm_up.as_micros() as u64;
+        let to_us = warm_us + length.as_micros() as u64;
+        self.tally.forget_messages();
+        self.tally.set_window(warm_us, to_us);
+        Spans { load: Span { from_us, to_us }, measured: Span { from_us: warm_us, to_us } }
     }
 
     /// Id of a lock by its number in this run.

@@ -14,6 +14,15 @@ pub struct Span {
     pub to_us: u64,
 }
 
+/// How long a load goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Spans {
+    /// All of it.
+    pub load: Span,
+    /// The part of it that is measured, after the warm-up.
+    pub measured: Span,
+}
+
 /// So many a second, evenly: when, and the number of each.
 pub fn even(per_second: f64, span: Span) -> impl Iterator<Item = (u64, u64)> + Send {
     let due_us = move |number: u64| span.from_us.saturating_add((number as f64 * 1e6 / per_second) as u64);

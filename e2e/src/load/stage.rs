@@ -25,15 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Files that this process needs beside its connections.
 const FILES_BESIDE: u64 = 64;
 
-/// How long the load goes on.
-#[derive(Debug, Clone, Copy)]
-pub struct Spans {
-    /// All of it.
-    pub load: Span,
-    /// The part of it that is measured, after the warm-up.
-    pub measured: Span,
-}
-
 /// A run, and what is known of it so far.
 pub struct Stage {
     /// The run.
@@ -121,16 +112,6 @@ impl Stage {
         let memory = self.watched.memory(Memory::Now).await?;
         self.note(name, counted, (&before, &after), &memory, Growth::None);
         Ok(())
-    }
-
-    /// The span of the load, which begins now, and that which is measured, after the warm-up.
-    pub fn spans(&self, warm_up: Duration, length: Duration) -> Spans {
-        let from_us = self.run.tally.now_us();
-        let warm_us = from_us + warm_up.as_micros() as u64;
-        let to_us = warm_us + length.as_micros() as u64;
-        self.run.tally.forget_messages();
-        self.run.tally.set_window(warm_us, to_us);
-        Spans { load: Span { from_us, to_us }, measured: Span { from_us: warm_us, to_us } }
     }
 
     /// Waits until everything that was due is sent, acknowledged and received, and counts what is not.

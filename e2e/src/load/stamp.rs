@@ -93,6 +93,11 @@ impl Payloads {
         Self { pattern, stamp_at: Some(HEAD.len()), id_at: Some(id_at) }
     }
 
+    /// One without a stamp, and of nobody.
+    pub fn plain(self) -> Bytes {
+        self.pattern.into()
+    }
+
     /// Whether a receiver finds a stamp in them.
     pub fn are_stamped(&self) -> bool {
         self.stamp_at.is_some()
@@ -141,6 +146,7 @@ mod tests {
             assert_eq!(Stamp::find(&payload), (bytes >= STAMP_BYTES).then_some(STAMP), "{bytes}");
             assert_eq!(payloads.are_stamped(), bytes >= STAMP_BYTES);
         }
+        assert_eq!(Stamp::find(&Payloads::of(300).plain()), None);
         let report: serde_json::Value =
             serde_json::from_slice(&Payloads::of(300).payload(&id, STAMP)).unwrap();
         assert_eq!(report["client_id"], id);

@@ -12,12 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Delays from 1 µs to a minute, with three digits; what takes longer counts as a minute.
-const DELAY_US_MAX: u64 = 60_000_000;
+use crate::bench::figures::delays;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -157,8 +155,7 @@ pub struct Tally {
 impl Tally {
     /// Everything at zero; time begins now.
     pub fn new() -> anyhow::Result<Self> {
-        let histogram =
-            Histogram::<u64>::new_with_bounds(1, DELAY_US_MAX, 3).context("make a histogram of delays")?;
+        let histogram = delays()?;
         Ok(Self {
             began_at: Instant::now(),
             counts: Default::default(),

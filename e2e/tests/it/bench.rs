@@ -127,6 +127,19 @@ async fn a_stall_delays_all_that_was_due() {
 }
 
 #[tokio::test]
+async fn publishers_whose_broker_is_gone_are_an_error() {
+    let (_kafka, surroundings) = surroundings().await;
+    let master = MasterKey::from_hex(&surroundings.master_hex).unwrap();
+    let target = Target::start(Kind::Alone, &surroundings).await.unwrap();
+    let publishers = Publishers::connect(target.address(), &master, 0, 4).await.unwrap();
+    publishers.closed_loop().await;
+    drop(target);
+    let error = publishers.drain().await.unwrap_err().to_string();
+    assert!(error.contains("disconnected: "), "{error}");
+    publishers.check().unwrap_err();
+}
+
+#[tokio::test]
 async fn a_lock_that_is_refused_is_an_error() {
     let (_kafka, surroundings) = surroundings().await;
     let target = Target::start(Kind::Alone, &surroundings).await.unwrap();

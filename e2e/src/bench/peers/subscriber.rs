@@ -24,10 +24,11 @@ use crate::bench::figures::Spread;
 use crate::bench::group::there_and_back;
 use crate::bench::lock::{CONNACK, KEEP_ALIVE_S, SUBACK, SUBSCRIBE_ID, ask};
 use crate::bench::peers::order::Order;
-use crate::bench::publishers::{Publishers, number};
+use crate::bench::publishers::Publishers;
 use crate::bench::stored::{Ends, Stored};
 use crate::bench::target::{Failed, Kind, Surroundings, Target};
 use crate::client::packet::{self, Ack, Connect, Packet};
+use crate::load::stamp::Stamp;
 use crate::stack::secrets::OPERATOR;
 
 const FILTER: &str = "devices/+/state";
@@ -155,7 +156,7 @@ async fn turn(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::R
     let master = MasterKey::from_hex(&surroundings.master_hex)?;
     let publishers = Publishers::connect(server, &master, 0, plan.locks).await?;
     let (begun_at, cpu_before) = (Instant::now(), target.process()?.cpu_time()?);
-    publishers.burst(plan.each)?;
+    publishers.burst(plan.each);
     publishers.drain().await?;
     ensure!(publishers.acked() == plan.messages(), "{} acknowledged", publishers.acked());
     let (order, last_at) = subscriber.finish(publishers.acked()).await?;
@@ -244,10 +245,8 @@ fn listen(mut stream: TcpStream, awaited: &AtomicU64) -> anyhow::Result<(Order, 
         quiet_since = last_at;
         while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
             let Packet::Publish(publish) = packet else { bail!("{packet:?} to a subscriber") };
-            match number(&publish.payload) {
-                Some(number) => order.take(&publish.topic, number),
-                None => order.count(),
-            }
+            let stamp = Stamp::find(&publish.payload);
+            order.take(stamp.with_context(|| format!("a message of nobody's on {}", publish.topic))?);
             answers.extend_from_slice(&packet::ack(Ack::PubAck, publish.id));
         }
         stream.write_all(&answers).context("PUBACK")?;

@@ -109,7 +109,7 @@ impl Scale {
         let _ = writeln!(
             table,
             "bound: p99 at most {HALF_P99_MS_MAX} ms at half the rate of the closed loop of {} messages in the same turn",
-            self.plan.publishers as usize * WINDOW
+            self.plan.publishers * u32::from(WINDOW)
         );
         table
     }

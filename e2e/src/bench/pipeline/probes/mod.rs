@@ -13,7 +13,7 @@ pub(super) mod follow;
 use serde::Serialize;
 
 use crate::bench::figures::Delays;
-use crate::bench::publishers::long_delays;
+use crate::bench::figures::long_delays;
 
 /// Where a report ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

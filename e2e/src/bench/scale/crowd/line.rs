@@ -12,7 +12,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,9 @@ use hdrhistogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 
+use crate::bench::figures::delays;
 use crate::bench::lock::{CONNACK, SUBACK, ask_for_commands};
-use crate::bench::publishers::delays;
+use crate::load::tally::held;
 
 /// Clients that connect at once, as those of a fleet on sockets do.
 pub(super) const CONNECTING: u32 = 256;
@@ -268,10 +269,6 @@ impl Drop for Line {
         }
         self.crowd.left.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use latchline_shared::message::{Protocol, Qos};
 use serde::{Deserialize, Serialize};
 
 use super::line::Crowd;
-use crate::bench::figures::Delays;
-use crate::bench::publishers::{delays, report};
+use crate::bench::figures::{Delays, delays};
+use crate::bench::publishers::payload;
 use crate::client::packet::{self, Publish};
 use crate::feed::Report;
 use crate::stack::state_topic;
@@ -36,33 +36,29 @@ pub enum Reports {
 impl Reports {
     /// The PUBLISH of the lock `id` in this round of all locks.
     pub(super) fn message(self, id: &str, round: u64, packet_id: u16) -> Bytes {
-        let action = match self {
-            Self::Sample => return report(state_topic(id), packet_id),
-            Self::Heartbeat => "heartbeat",
-            Self::Repeat => "lock",
+        let payload = match self {
+            Self::Sample => payload(),
+            Self::Heartbeat => alive(id, round, "heartbeat"),
+            Self::Repeat => alive(id, round, "lock"),
         };
-        let number: u64 = id.parse().unwrap_or_default();
-        // As batteries are: different, and hardly different from one round to the next.
-        let battery = 30.0 + (number % 700) as f32 / 10.0 - (round % 100) as f32 / 100.0;
-        let process_id = &id[1..];
-        let report = Report { battery, process_id, action, more: MORE, ..Report::of(id, 0) };
-        packet::publish(
-            Protocol::V3,
-            &Publish {
-                topic: state_topic(id),
-                payload: report.payload().into(),
-                qos: Qos::AtLeastOnce,
-                dup: false,
-                retain: false,
-                id: packet_id,
-            },
-        )
+        let (topic, qos) = (state_topic(id), Qos::AtLeastOnce);
+        let message = Publish { topic, payload, qos, dup: false, retain: false, id: packet_id };
+        packet::publish(Protocol::V3, &message)
     }
 
     /// How long is slept at least, so that what is due meanwhile leaves together.
     pub(super) fn nap(self) -> Duration {
         if self == Self::Sample { Duration::ZERO } else { NAP }
     }
+}
+
+/// What a real lock reports.
+fn alive(id: &str, round: u64, action: &str) -> Bytes {
+    let number: u64 = id.parse().unwrap_or_default();
+    // As batteries are: different, and hardly different from one round to the next.
+    let battery = 30.0 + (number % 700) as f32 / 10.0 - (round % 100) as f32 / 100.0;
+    let process_id = &id[1..];
+    Report { battery, process_id, action, more: MORE, ..Report::of(id, 0) }.payload().into()
 }
 
 /// What came of reports.
