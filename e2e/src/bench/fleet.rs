@@ -2,6 +2,10 @@
 //! when the process is killed, the kernel closes all of its connections at once.
 //!
 //! [`hold`] is that process (`bench hold`); [`Fleet`] starts and ends it.
+//!
+//! Why it does not stand on [`crate::load::crowd`]: those connections can send and say PINGREQ. Opening
+//! one took half as much processor time again, which the broker lacks when connects are counted, and
+//! their PINGREQ would be among what idle connections cost.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +23,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::arguments::Key;
 use crate::bench::lock::{self, Session};
+use crate::load::stage::make_room;
 use crate::process::Process;
 
 /// Connections that are being opened at once.
@@ -67,7 +72,7 @@ pub struct Order {
 #[expect(clippy::disallowed_macros, reason = "the parent process reads standard output")]
 pub async fn hold(order: Order, key: &Key) -> anyhow::Result<()> {
     let parent = std::os::unix::process::parent_id();
-    rlimit::increase_nofile_limit(u64::MAX).context("raise the limit of open files")?;
+    make_room(u64::from(order.count))?;
     let begun = Instant::now();
     let locks = open_all(order, key.read()?).await?;
     println!("{READY}{}", begun.elapsed().as_secs_f64());
