@@ -11,8 +11,9 @@
 //!
 //! The tools below them: [`group`] measures brokers by turns, [`sample`] one of them once and
 //! says how late the load was, [`shares`] says who had the processors meanwhile, [`stored`] counts
-//! Kafka's end. [`target`] starts brokers, [`fleet`] connects locks from a process of its own, [`publishers`]
-//! loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`.
+//! Kafka's end. [`target`] starts brokers, [`fleet`] connects locks from a process of its own,
+//! [`publishers`] loads, [`probe`] feels the broker's pulse, [`meter`] reads `/proc`, [`metric`] what
+//! programs count.
 //!
 //! Non-guarantee: machines differ and neighbours disturb. What is compared is measured by turns in
 //! one run, what counts is CPU time rather than time on the wall, and medians rather than means.
@@ -48,5 +49,6 @@ pub mod target;
 pub mod figures;
 pub mod lock;
 pub mod meter;
+pub mod metric;
 pub mod plot;
 pub mod progress;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::kafka::Kafka;
 use crate::process::{Process, free_port};
+use crate::site::Api;
 use crate::stack::program::{Name, Program};
 use crate::stack::secrets::Secrets;
 use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
@@ -24,6 +25,8 @@ use crate::stack::{COMMANDS, PARTITIONS, REJECTED, STATES};
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const OUTPUT_ARRIVES_IN: Duration = Duration::from_millis(50);
+const TCP: &str = "tcp";
+const HTTP: &str = "http";
 const MOSQUITTO: &str = "mosquitto";
 const RUMQTTD: &str = "rumqttd";
 const ECHO: &str = "echo";
@@ -145,17 +148,40 @@ impl Target {
     /// Starts one.
     pub async fn start(kind: Kind, surroundings: &Surroundings) -> anyhow::Result<Self> {
         match kind {
-            Kind::Bridge | Kind::Alone => Self::start_ours(kind, surroundings).await,
+            Kind::Bridge | Kind::Alone => {
+                Self::start_ours(settings(kind, surroundings).into(), kind, &[TCP]).await
+            }
+            theirs => Self::start_with(theirs, surroundings, &[]).await,
+        }
+    }
+
+    /// As [`Target::start`], but ours has further settings, and says what it counts ([`Target::metrics`]).
+    pub async fn start_with(
+        kind: Kind,
+        surroundings: &Surroundings,
+        further: &[(&'static str, String)],
+    ) -> anyhow::Result<Self> {
+        match kind {
+            Kind::Bridge | Kind::Alone => {
+                let own = settings(kind, surroundings).into_iter();
+                let http = ("http.address", "127.0.0.1:0".to_owned());
+                let settings = own.chain([http]).chain(further.iter().cloned());
+                Self::start_ours(settings.collect(), kind, &[TCP, HTTP]).await
+            }
             Kind::Mosquitto => Self::start_mosquitto().await,
             Kind::Rumqttd => Self::start_peer(kind, RUMQTTD).await,
             Kind::Echo => Self::start_peer(kind, ECHO).await,
         }
     }
 
-    async fn start_ours(kind: Kind, surroundings: &Surroundings) -> anyhow::Result<Self> {
-        let mut broker = Program::new(Name::Broker, settings(kind, surroundings));
-        broker.start(&["tcp"]).await?;
-        Ok(Self { kind, address: broker.address("tcp"), running: Running::Ours(broker) })
+    async fn start_ours(
+        settings: Vec<(&'static str, String)>,
+        kind: Kind,
+        listeners: &[&str],
+    ) -> anyhow::Result<Self> {
+        let mut broker = Program::new(Name::Broker, settings);
+        broker.start(listeners).await?;
+        Ok(Self { kind, address: broker.address(TCP), running: Running::Ours(broker) })
     }
 
     async fn start_mosquitto() -> anyhow::Result<Self> {
@@ -211,6 +237,13 @@ impl Target {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What ours has counted, if it was started to say so.
+    pub async fn metrics(&self) -> anyhow::Result<Option<String>> {
+        let Running::Ours(broker) = &self.running else { return Ok(None) };
+        let api = Api::new(format!("http://{}", broker.address(HTTP)), None);
+        Ok(Some(api.get("/metrics").await?.error_for_status()?.text().await?))
     }
 
     /// Its process.

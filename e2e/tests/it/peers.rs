@@ -32,7 +32,7 @@ async fn peers_are_measured_or_said_not_to_be() {
     let peers = peers::measure(kafka.choice().name(), &surroundings, plan.clone(), tell).await.unwrap();
     assert!(peers.failed.is_empty(), "{:?}", peers.failed);
     peers.check().unwrap();
-    assert!(begun > 4 && ended.len() == 4, "{begun} parts, {ended:?}");
+    assert!(begun > 4 && ended.len() == 5, "{begun} parts, {ended:?}");
     let table = peers.to_string();
 
     let absent: Vec<Kind> = peers.absent.iter().map(|absent| absent.kind).collect();
@@ -56,6 +56,9 @@ async fn peers_are_measured_or_said_not_to_be() {
         assert_eq!(heard.count(), usize::from(is_here && kind != Kind::Echo), "{kind:?}\n{table}");
         let is_received = peers.received.iter().any(|received| received.kind == kind);
         assert_eq!(is_received, is_here && kind != Kind::Echo, "{kind:?}\n{table}");
+        let slow = peers.slow.iter().filter(|slow| slow.kind == kind).count();
+        let turns = if kind.is_ours() { 2 } else { usize::from(kind != Kind::Echo) };
+        assert_eq!(slow, if is_here { turns } else { 0 }, "{kind:?}\n{table}");
     }
     assert!(!absent.contains(&Kind::Bridge) && !absent.contains(&Kind::Alone), "{table}");
     let open = peers.cost.iter().filter(|cost| cost.load == Loop::Open && cost.kind.is_ours());
@@ -80,7 +83,13 @@ async fn a_peer_that_fails_is_a_row() {
     let status = process.wait(RUN_DEADLINE).await.unwrap();
     let said = process.output().lines().join("\n");
     assert!(status.success(), "ours has not failed\n{said}");
-    for part in ["memory", "20 locks, connecting", "40 locks, connecting", "one subscriber, turn 0"] {
+    for part in [
+        "memory",
+        "20 locks, connecting",
+        "40 locks, connecting",
+        "one subscriber, turn 0",
+        "one slow subscriber",
+    ] {
         let row = format!("FAILED: rumqttd, {part}: ");
         let failed =
             said.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("{row}\n{said}"));
@@ -88,7 +97,7 @@ async fn a_peer_that_fails_is_a_row() {
     }
     assert!(said.contains("NOT MEASURED: bare echo"), "{said}");
     let figures: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    assert_eq!(figures["failed"].as_array().unwrap().len(), 4, "{figures}");
+    assert_eq!(figures["failed"].as_array().unwrap().len(), 5, "{figures}");
     assert!(figures["received"].as_array().unwrap().len() >= 2, "{figures}");
 }
 
@@ -108,6 +117,41 @@ async fn a_subscriber_gets_all_that_was_acknowledged() {
         let stored = received.stored.map(|stored| (stored.acknowledged, stored.stored));
         let expected = (received.kind == Kind::Bridge).then_some((6_000, 6_000));
         assert_eq!(stored, expected, "{:?}", received.kind);
+    }
+}
+
+#[tokio::test]
+async fn publishers_are_slowed_for_a_slow_subscriber_and_what_is_dropped_is_counted() {
+    const READS_PER_SECOND: u32 = 400;
+    let kafka = Kafka::start(Choice::Development).await.unwrap();
+    let surroundings = Surroundings::new(&kafka).await.unwrap();
+    let plan = peers::slow::Plan {
+        locks: 20,
+        reads_per_second: READS_PER_SECOND,
+        warm_up: Duration::from_secs(3),
+        window: Duration::from_secs(4),
+        wait: Duration::from_millis(100),
+    };
+    let kinds = [Kind::Bridge, Kind::Alone];
+    let (slow, failed) = peers::slow::measure(&kinds, &surroundings, &plan, &mut |_| {}).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(slow.iter().map(|slow| slow.kind).collect::<Vec<_>>(), [kinds, kinds].concat());
+    for slow in slow {
+        slow.check().unwrap();
+        let counted = slow.counted.unwrap();
+        assert!(counted.held_back > 0, "{slow:?}");
+        assert_eq!(slow.lost(), counted.dropped, "{slow:?}");
+        assert_eq!(slow.stored.is_some(), slow.kind == Kind::Bridge, "{slow:?}");
+        if slow.reads_per_second == 0 {
+            // Nobody waits for it any more.
+            assert!(counted.dropped > 0 && slow.acknowledged_per_second > 0.0, "{slow:?}");
+            assert_eq!(slow.received_per_second, 0.0, "{slow:?}");
+        } else {
+            // Its queue takes a thousand beside what it reads, however fast the machine is.
+            let at_most = f64::from(READS_PER_SECOND) + 1_000.0 / plan.window.as_secs_f64();
+            assert!(slow.acknowledged_per_second <= at_most, "{slow:?}");
+            assert_eq!(slow.lost(), 0, "{slow:?}");
+        }
     }
 }
 

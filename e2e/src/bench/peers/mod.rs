@@ -2,8 +2,8 @@
 //! a bare echo on our runtime, which is no broker but the limit of what one could be.
 //!
 //! Memory of idle connections; CPU time and rate of messages with some and with very many locks
-//! connected ([`crate::bench::cost`]); and whether one subscriber gets what all locks report at once
-//! ([`subscriber`]).
+//! connected ([`crate::bench::cost`]); whether one subscriber gets what all locks report at once
+//! ([`subscriber`]); and what becomes of it, and of those who publish, when it cannot keep up ([`slow`]).
 //!
 //! Bounds are printed beside the figures. A peer that is absent or fails is a line with its reason, and
 //! the others are measured all the same. Only ours fails the run, after the table ([`Peers::check`]):
@@ -11,6 +11,7 @@
 //! at the subscriber. The others do what their makers promise, and the table says what that is.
 
 pub mod order;
+pub mod slow;
 pub mod subscriber;
 
 mod table;
@@ -29,6 +30,7 @@ use crate::bench::report::Machine;
 use crate::bench::sample::Sample;
 use crate::bench::stored::Stored;
 use crate::bench::target::{Failed, Kind, Surroundings};
+use slow::Slow;
 use subscriber::Received;
 
 /// All that is measured where it is there.
@@ -55,6 +57,8 @@ pub struct Plan {
     pub turns_many: Turns,
     /// What is published to one subscriber.
     pub burst: subscriber::Plan,
+    /// What is published to one that does not keep up.
+    pub slow: slow::Plan,
 }
 
 impl Plan {
@@ -83,6 +87,14 @@ impl Plan {
             locks_many: 19_500,
             turns_many,
             burst: subscriber::Plan { rounds: 3, locks: 100, each: 600 },
+            // The queues of ours and of mosquitto are full after the first tenth of a second.
+            slow: slow::Plan {
+                locks: 50,
+                reads_per_second: 500,
+                warm_up: Duration::from_secs(3),
+                window: Duration::from_secs(10),
+                wait: Duration::from_secs(1),
+            },
         }
     }
 
@@ -103,6 +115,13 @@ impl Plan {
             turns,
             locks_many: 40,
             burst: subscriber::Plan { rounds: 1, locks: 10, each: 100 },
+            slow: slow::Plan {
+                locks: 10,
+                reads_per_second: 500,
+                warm_up: Duration::from_secs(1),
+                window: Duration::from_secs(1),
+                wait: Duration::from_millis(100),
+            },
         }
     }
 }
@@ -122,6 +141,8 @@ pub struct Peers {
     pub failed: Vec<Failed>,
     /// Memory.
     pub idle: Vec<Idle>,
+    /// Of ours to others.
+    pub idle_ratios: Vec<IdleRatio>,
     /// CPU time and rates.
     pub cost: Vec<Cost>,
     /// The same with very many locks.
@@ -134,6 +155,21 @@ pub struct Peers {
     pub ratios: Vec<Judged>,
     /// What one subscriber got.
     pub received: Vec<Received>,
+    /// What became of one that did not keep up, and of its publishers.
+    pub slow: Vec<Slow>,
+}
+
+/// The memory of an idle connection, of two that were each started once.
+#[derive(Debug, Clone, Serialize)]
+pub struct IdleRatio {
+    /// Of ours.
+    pub ours: Kind,
+    /// To what.
+    pub peer: Kind,
+    /// Idle connections of each.
+    pub connections: u32,
+    /// The quotient.
+    pub ratio: f64,
 }
 
 /// What is not there.
@@ -189,6 +225,7 @@ impl Peers {
             let name = kind.name();
             ensure!(acknowledged == received, "{name}: {acknowledged} acknowledged, {received} received");
         }
+        self.slow.iter().try_for_each(Slow::check)?;
         let of_subscribers = self.received.iter().filter_map(|received| received.stored.as_ref());
         self.stored.iter().chain(of_subscribers).try_for_each(Stored::check)
     }
@@ -209,12 +246,14 @@ pub async fn measure(
         absent,
         failed: Vec::new(),
         idle: Vec::new(),
+        idle_ratios: Vec::new(),
         cost: Vec::new(),
         many: Vec::new(),
         heard: Vec::new(),
         stored: Vec::new(),
         ratios: Vec::new(),
         received: Vec::new(),
+        slow: Vec::new(),
         plan,
     };
     for &kind in &here {
@@ -224,6 +263,7 @@ pub async fn measure(
         peers.idle.extend(measured);
         peers.failed.extend(failed);
     }
+    peers.idle_ratios = idle_ratios(&peers.idle);
     tell(Progress::Ended(&peers, &peers.idle_table()));
     let with = |locks: u32| here.iter().map(|&kind| (kind, locks)).collect();
 
@@ -248,6 +288,13 @@ pub async fn measure(
     peers.received = received;
     peers.failed.extend(failed);
     tell(Progress::Ended(&peers, &peers.received_table()));
+
+    tell(Progress::Begins("one subscriber that does not keep up"));
+    let mut note = |note: &str| tell(Progress::Begins(note));
+    let (slow, failed) = slow::measure(&brokers, surroundings, &peers.plan.slow, &mut note).await;
+    peers.slow = slow;
+    peers.failed.extend(failed);
+    tell(Progress::Ended(&peers, &peers.slow_subscriber_table()));
     Ok(peers)
 }
 
@@ -260,6 +307,21 @@ impl Peers {
         self.stored.extend(stored);
         costs
     }
+}
+
+fn idle_ratios(idle: &[Idle]) -> Vec<IdleRatio> {
+    let mut ratios = Vec::new();
+    for own in idle.iter().filter(|own| own.kind.is_ours()) {
+        let same = |peer: &&Idle| !peer.kind.is_ours() && peer.connections == own.connections;
+        for peer in idle.iter().filter(same) {
+            let (ours, connections) = (own.kind, own.connections);
+            let ratio = own.bytes_per_connection / peer.bytes_per_connection;
+            ratios.push(IdleRatio { ours, peer: peer.kind, connections, ratio });
+        }
+    }
+    // A small plan's connections may take nothing that can be seen.
+    ratios.retain(|ratio| ratio.ratio.is_finite());
+    ratios
 }
 
 fn ratios(cost: &[Cost], many: &[Cost], plan: &Plan) -> Vec<Judged> {
@@ -297,4 +359,31 @@ fn ratios(cost: &[Cost], many: &[Cost], plan: &Plan) -> Vec<Judged> {
 fn ratio(costs: &[Cost], (ours, theirs): (Kind, Kind), load: Loop, of: fn(&Sample) -> f64) -> Option<Spread> {
     let find = |kind| costs.iter().find(|cost| (cost.kind, cost.load) == (kind, load));
     find(ours)?.ratio(find(theirs)?, of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_compared_at_the_same_number_of_connections() {
+        let row = |(kind, connections, bytes_per_connection)| Idle {
+            kind,
+            connections,
+            empty_bytes: 1,
+            bytes_per_connection,
+            is_at_rest: true,
+        };
+        let idle = [
+            (Kind::Bridge, 10, 3_000.0),
+            (Kind::Alone, 20, 4_000.0),
+            (Kind::Mosquitto, 10, 1_500.0),
+            (Kind::Mosquitto, 20, 1_000.0),
+            (Kind::Echo, 10, 0.0),
+        ];
+        let ratios = idle_ratios(&idle.map(row));
+        let ratios: Vec<_> = ratios.iter().map(|of| (of.ours, of.peer, of.connections, of.ratio)).collect();
+        let expected = [(Kind::Bridge, Kind::Mosquitto, 10, 2.0), (Kind::Alone, Kind::Mosquitto, 20, 4.0)];
+        assert_eq!(ratios, expected);
+    }
 }

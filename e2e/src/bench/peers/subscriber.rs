@@ -3,13 +3,14 @@
 //!
 //! The subscriber is a thread with a blocking socket, which does nothing but read, note and
 //! acknowledge. It ends when it has everything, or when everything has been acknowledged to the
-//! publishers and it has heard nothing for a while. What our bridge has acknowledged is counted in
+//! publishers and it has heard nothing for a while. It can be told to read slowly
+//! ([`crate::bench::peers::slow`]). What our bridge has acknowledged is counted in
 //! Kafka as well.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use crate::bench::stored::{Ends, Stored};
 use crate::bench::target::{Failed, Kind, Surroundings, Target};
 use crate::client::packet::{self, Ack, Connect, Packet};
 use crate::load::stamp::Stamp;
+use crate::load::tally::held;
 use crate::stack::secrets::OPERATOR;
 
 const FILTER: &str = "devices/+/state";
@@ -181,13 +183,38 @@ async fn turn(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::R
 
 /// A subscriber that is listening.
 pub(crate) struct Subscriber {
-    /// How many messages were acknowledged to their publishers, once all of them are.
-    awaited: Arc<AtomicU64>,
+    orders: Arc<Orders>,
     thread: JoinHandle<anyhow::Result<(Order, Instant)>>,
+}
+
+/// How fast it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// As fast as messages come.
+    Fast,
+    /// So many a second, or none.
+    PerSecond(u32),
+}
+
+/// What its thread looks at.
+struct Orders {
+    /// How many messages were acknowledged to their publishers, once all of them are.
+    awaited: AtomicU64,
+    reads: Mutex<Reads>,
+    /// Messages that have come so far.
+    received: AtomicU64,
 }
 
 impl Subscriber {
     pub(crate) async fn connect(server: SocketAddr, password: &str) -> anyhow::Result<Self> {
+        Self::connect_reading(server, password, Reads::Fast).await
+    }
+
+    pub(crate) async fn connect_reading(
+        server: SocketAddr,
+        password: &str,
+        reads: Reads,
+    ) -> anyhow::Result<Self> {
         let mut stream = tokio::net::TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
         let hello = Connect {
@@ -204,16 +231,27 @@ impl Subscriber {
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(LOOK_EVERY))?;
-        let awaited = Arc::new(AtomicU64::new(UNKNOWN));
-        let looks_at = Arc::clone(&awaited);
+        let (awaited, received) = (AtomicU64::new(UNKNOWN), AtomicU64::new(0));
+        let orders = Arc::new(Orders { awaited, reads: Mutex::new(reads), received });
+        let looks_at = Arc::clone(&orders);
         let thread =
             thread::Builder::new().name("subscriber".to_owned()).spawn(move || listen(stream, &looks_at))?;
-        Ok(Self { awaited, thread })
+        Ok(Self { orders, thread })
+    }
+
+    /// From now on it reads as fast as this.
+    pub(crate) fn read(&self, reads: Reads) {
+        *held(&self.orders.reads) = reads;
+    }
+
+    /// Messages that have come so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.orders.received.load(Ordering::Relaxed)
     }
 
     /// Waits for the rest of so many messages; what has come, and when the last of it did.
     pub(crate) async fn finish(self, messages: u64) -> anyhow::Result<(Order, Instant)> {
-        self.awaited.store(messages, Ordering::Relaxed);
+        self.orders.awaited.store(messages, Ordering::Relaxed);
         while !self.thread.is_finished() {
             sleep(LOOK_EVERY).await;
         }
@@ -221,7 +259,28 @@ impl Subscriber {
     }
 }
 
-fn listen(mut stream: TcpStream, awaited: &AtomicU64) -> anyhow::Result<(Order, Instant)> {
+impl Orders {
+    /// Waits until the next message may be read, by a reader who has read the last one at `last`.
+    fn wait(&self, last: &mut Instant) {
+        loop {
+            let reads = *held(&self.reads);
+            let next = match reads {
+                Reads::Fast => return,
+                Reads::PerSecond(0) => Instant::now() + LOOK_EVERY,
+                Reads::PerSecond(per_second) => *last + Duration::from_secs(1) / per_second,
+            };
+            // Whoever is late does not make up for it.
+            thread::sleep(next.saturating_duration_since(Instant::now()).min(LOOK_EVERY));
+            if reads != Reads::PerSecond(0) && Instant::now() >= next {
+                *last = next.max(Instant::now() - LOOK_EVERY);
+                return;
+            }
+        }
+    }
+}
+
+fn listen(mut stream: TcpStream, orders: &Orders) -> anyhow::Result<(Order, Instant)> {
+    let mut read_at = Instant::now();
     let (mut order, mut last_at) = (Order::default(), Instant::now());
     // Begins anew with what comes, and until everything is acknowledged.
     let mut quiet_since = last_at;
@@ -231,7 +290,7 @@ fn listen(mut stream: TcpStream, awaited: &AtomicU64) -> anyhow::Result<(Order, 
             Ok(0) => bail!("the broker has closed the connection"),
             Ok(read) => buffer.extend_from_slice(&chunk[..read]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                let messages = awaited.load(Ordering::Relaxed);
+                let messages = orders.awaited.load(Ordering::Relaxed);
                 if messages == UNKNOWN {
                     quiet_since = Instant::now();
                 } else if order.received >= messages || quiet_since.elapsed() >= SILENCE {
@@ -245,9 +304,15 @@ fn listen(mut stream: TcpStream, awaited: &AtomicU64) -> anyhow::Result<(Order, 
         quiet_since = last_at;
         while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
             let Packet::Publish(publish) = packet else { bail!("{packet:?} to a subscriber") };
+            orders.wait(&mut read_at);
+            orders.received.fetch_add(1, Ordering::Relaxed);
             let stamp = Stamp::find(&publish.payload);
             order.take(stamp.with_context(|| format!("a message of nobody's on {}", publish.topic))?);
             answers.extend_from_slice(&packet::ack(Ack::PubAck, publish.id));
+            if *held(&orders.reads) != Reads::Fast {
+                stream.write_all(&answers).context("PUBACK")?;
+                answers.clear();
+            }
         }
         stream.write_all(&answers).context("PUBACK")?;
         answers.clear();

@@ -5,8 +5,9 @@ use std::fmt::{self, Write};
 use crate::bench::cost::{Cost, Loop};
 use crate::bench::group::Heard;
 use crate::bench::idle::{BYTES_MAX, Idle};
+use crate::bench::peers::slow::{Counted, Slow};
 use crate::bench::peers::subscriber::Received;
-use crate::bench::peers::{Absent, Bound, Judged, Peers};
+use crate::bench::peers::{Absent, Bound, IdleRatio, Judged, Peers};
 use crate::bench::report::held;
 use crate::bench::shares::Shares;
 use crate::bench::stored::Stored;
@@ -32,6 +33,7 @@ impl fmt::Display for Peers {
             writeln!(f, "  {name:62}  {spread:26} {}", bound.verdict(ratio.median))?;
         }
         f.write_str(&self.received_table())?;
+        f.write_str(&self.slow_subscriber_table())?;
         f.write_str(&self.stored_table())
     }
 }
@@ -50,6 +52,10 @@ impl Peers {
                 let _ = write!(table, "   bound {BYTES_MAX}: {}", held(*bytes_per_connection, BYTES_MAX));
             }
             table.push_str(if *is_at_rest { "\n" } else { "   not at rest\n" });
+        }
+        for IdleRatio { ours, peer, connections, ratio } in &self.idle_ratios {
+            let name = format!("{} to {}", ours.name(), peer.name());
+            let _ = writeln!(table, "  {name:28} {connections:12} {ratio:12.2} times");
         }
         table
     }
@@ -101,10 +107,38 @@ impl Peers {
         table
     }
 
+    pub(super) fn slow_subscriber_table(&self) -> String {
+        let mut table = "\none subscriber that cannot keep up    reads/s    acknowledged/s    received/s   acknowledged       received           lost   counted as dropped   held back\n".to_owned();
+        for slow in &self.slow {
+            let Slow { kind, reads_per_second, wait_ms, acknowledged, received, counted, .. } = slow;
+            let wait = wait_ms.map_or(String::new(), |wait_ms| format!(", for {wait_ms} ms"));
+            let (name, lost) = (format!("{}{wait}", kind.name()), slow.lost());
+            let count =
+                |of: fn(&Counted) -> u64| counted.as_ref().map_or("?".to_owned(), |c| of(c).to_string());
+            let _ = write!(
+                table,
+                "  {name:35} {reads_per_second:8} {:17.0} {:13.0} {acknowledged:14} {received:14} {lost:14} {:>20} {:>11}",
+                slow.acknowledged_per_second,
+                slow.received_per_second,
+                count(|counted| counted.dropped),
+                count(|counted| counted.held_back),
+            );
+            if kind.is_ours() {
+                let _ = write!(table, "   none uncounted: {}", held(slow.lost_silently() as f64, 0.0));
+                if wait_ms.is_none() {
+                    let _ = write!(table, ", none lost: {}", held(lost as f64, 0.0));
+                }
+            }
+            table.push('\n');
+        }
+        table
+    }
+
     fn stored_table(&self) -> String {
         let mut table = "\nwith bridge: Kafka's end of what was acknowledged\n".to_owned();
         let of_subscribers = self.received.iter().filter_map(|received| received.stored.as_ref());
-        for stored in self.stored.iter().chain(of_subscribers) {
+        let of_slow_ones = self.slow.iter().filter_map(|slow| slow.stored.as_ref());
+        for stored in self.stored.iter().chain(of_subscribers).chain(of_slow_ones) {
             let Stored { part, acknowledged, stored } = stored;
             let missing = acknowledged.saturating_sub(*stored);
             let verdict = held(missing as f64, 0.0);

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use super::Plan;
 use crate::bench::lock;
+use crate::bench::metric::metric;
 use crate::bench::scale::crowd::{ORDERS, Orders};
 use crate::bench::scale::house::SESSIONS_MAX;
 use crate::kafka::{Choice, Kafka};
@@ -86,7 +87,7 @@ impl Scene {
             let metrics = tokio::time::timeout(ASK_DEADLINE, service.get("/metrics")).await;
             let metrics = metrics.with_context(|| format!("the {name}'s metrics"))??.text().await?;
             for what in ["lost_records_total", "kafka_poison_total"] {
-                let count = sum(&metrics, &format!("{name}_{what}"));
+                let count = metric(&metrics, &format!("{name}_{what}"));
                 if count > 0.0 {
                     losses.push(format!("{name}_{what} is {count}"));
                 }
@@ -124,27 +125,4 @@ impl Scene {
 fn programs(whole: &mut Whole) -> [&mut Program; 4] {
     let Whole { stack, audit, monitor, notifier, .. } = whole;
     [&mut stack.broker, &mut audit.auditor, &mut monitor.monitor, &mut notifier.notifier]
-}
-
-/// The sum of all samples of metrics whose name ends so.
-fn sum(metrics: &str, name: &str) -> f64 {
-    let samples = metrics.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-        let (series, value) = line.rsplit_once(' ')?;
-        let own = series.split('{').next()?;
-        own.ends_with(name).then(|| value.parse::<f64>().ok()).flatten()
-    });
-    samples.sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_of_a_name_are_added_up() {
-        let text = "# HELP x\nlatchline_auditor_kafka_poison_total{stream=\"a\"} 2\n\
-                    latchline_auditor_kafka_poison_total{stream=\"b\"} 3\nlatchline_auditor_other_total 9\n";
-        assert_eq!(sum(text, "auditor_kafka_poison_total"), 5.0);
-        assert_eq!(sum(text, "auditor_lost_records_total"), 0.0);
-    }
 }
