@@ -86,20 +86,20 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // At once: what ends now may have a word of its own to say.
         println!("FAILED {error:#}");
     }
-    result?;
+    let lost = result?;
     match left_out.as_slice() {
-        [] => println!("lost = 0"),
-        what => println!("lost = 0; LEFT OUT: {}", what.join("; ")),
+        [] => println!("{lost}"),
+        what => println!("{lost}; LEFT OUT: {}", what.join("; ")),
     }
     Ok(())
 }
 
-/// Lets faults strike and accounts for what came of it; the result, and that as data.
+/// Lets faults strike and accounts for what came of it: what was lost, in words, and all of it as data.
 async fn examine(
     chaos: &mut Chaos,
     arguments: &Arguments,
     random: Random,
-) -> (anyhow::Result<()>, serde_json::Value) {
+) -> (anyhow::Result<String>, serde_json::Value) {
     let for_long = Duration::from_secs(arguments.seconds);
     let outcome = match strike(chaos, Schedule::new(random), for_long).await {
         Ok(()) => chaos.account().await,
@@ -114,9 +114,12 @@ async fn examine(
     };
     println!("{} faults in {:.0?}\n{}", outcome.trials.len(), outcome.lasted, outcome.account);
     for loss in outcome.account.losses() {
-        println!("{} lost with the broker that ended, at most {}", loss.lost, loss.lost_max);
+        println!(
+            "{} commands and {} receipts lost with the broker that ended, at most {} (receipts {})",
+            loss.commands, loss.receipts, loss.lost_max, loss.receipts_max
+        );
     }
-    (outcome.check(), outcome.json())
+    (outcome.check().map(|()| outcome.lost()), outcome.json())
 }
 
 async fn strike(chaos: &mut Chaos, schedule: Schedule, for_long: Duration) -> anyhow::Result<()> {

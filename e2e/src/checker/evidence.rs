@@ -86,6 +86,8 @@ pub struct Notification {
     pub lock: String,
     /// The process; empty if it is not about a result.
     pub process_id: String,
+    /// The alarm and the number of its change, if it is about that.
+    pub alarm: Option<(String, i32)>,
     /// What became of it.
     pub status: String,
     /// Attempts of which nobody knows whether they arrived.

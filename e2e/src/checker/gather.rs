@@ -176,7 +176,9 @@ async fn states(client: &Client) -> anyhow::Result<BTreeMap<String, State>> {
 }
 
 async fn notifications(client: &Client) -> anyhow::Result<Vec<Notification>> {
-    let query = "select id::text, event_type, channel, client_id, coalesce(process_id, ''), status, ambiguous
+    let query =
+        "select id::text, event_type, channel, client_id, coalesce(process_id, ''), status, ambiguous,
+            alarm_id::text, alarm_no
         from notifier.notification";
     let notification = |row: &Row| {
         Ok(Notification {
@@ -187,6 +189,7 @@ async fn notifications(client: &Client) -> anyhow::Result<Vec<Notification>> {
             process_id: row.get(4),
             status: row.get(5),
             ambiguous: u32::try_from(row.get::<_, i32>(6))?,
+            alarm: row.get::<_, Option<String>>(7).zip(row.get(8)),
         })
     };
     client.query(query, &[]).await?.iter().map(notification).collect()

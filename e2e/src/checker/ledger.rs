@@ -89,6 +89,8 @@ pub struct Page {
 pub struct Report {
     /// The bytes.
     pub payload: Bytes,
+    /// How often it was sent, over all connections.
+    pub times: u32,
     /// Whether it was acknowledged.
     pub acked: bool,
     /// The process whose result it is.
@@ -115,6 +117,8 @@ pub struct Sent {
     pub payload: Bytes,
     /// When it was sent first.
     pub at_ms: u64,
+    /// How often it was sent, over all connections.
+    pub times: u32,
     /// What became of that.
     pub said: Said,
     /// How often the lock received it.
@@ -175,7 +179,7 @@ impl Ledger {
         }
     }
 
-    /// A lock is about to send a report; the answer is its number.
+    /// A lock has a report to send; the answer is its number.
     pub(super) fn report(
         &self,
         lock: &str,
@@ -186,15 +190,21 @@ impl Ledger {
         let reports = &mut book.page(lock).reports;
         let n = reports.len() as u64 + 1;
         let payload = payload(n);
-        reports.push(Report { payload: payload.clone(), acked: false, result_of });
+        reports.push(Report { payload: payload.clone(), times: 0, acked: false, result_of });
         (n, payload)
+    }
+
+    /// A lock is about to send a report, for the first time or again.
+    pub(super) fn report_sent(&self, lock: &str, n: u64) {
+        if let Some(report) = self.open().page(lock).report(n) {
+            report.times += 1;
+        }
     }
 
     /// A lock's report was acknowledged.
     pub(super) fn report_acked(&self, lock: &str, n: u64) {
         let mut book = self.open();
-        let index = usize::try_from(n).ok().and_then(|n| n.checked_sub(1));
-        if let Some(report) = index.and_then(|index| book.page(lock).reports.get_mut(index)) {
+        if let Some(report) = book.page(lock).report(n) {
             report.acked = true;
             book.acked += 1;
         }
@@ -226,18 +236,26 @@ impl Ledger {
         book.locks.iter().filter(|(_, page)| page.listens).map(|(id, _)| id.clone()).collect()
     }
 
-    /// A command is about to be sent.
+    /// An operator has a command to send.
     pub(super) fn command(&self, process_id: &str, lock: &str, payload: Bytes) {
         let at_ms = self.now_ms();
         let sent = Sent {
             lock: lock.to_owned(),
             payload,
             at_ms,
+            times: 0,
             said: Said::Nothing,
             received: 0,
             receipt_ms: None,
         };
         self.open().commands.insert(process_id.to_owned(), sent);
+    }
+
+    /// An operator is about to send a command, for the first time or again.
+    pub(super) fn command_sent(&self, process_id: &str) {
+        if let Some(command) = self.open().commands.get_mut(process_id) {
+            command.times += 1;
+        }
     }
 
     /// What the broker says to a command.
@@ -285,6 +303,13 @@ impl Book {
     }
 }
 
+impl Page {
+    fn report(&mut self, n: u64) -> Option<&mut Report> {
+        let index = usize::try_from(n).ok()?.checked_sub(1)?;
+        self.reports.get_mut(index)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,8 +320,13 @@ mod tests {
         let payload = |n: u64| Bytes::from(n.to_string());
         assert_eq!(ledger.report("a", None, payload), (1, "1".into()));
         assert_eq!(ledger.report("a", None, payload), (2, "2".into()));
+        for n in [1, 2, 2, 3] {
+            ledger.report_sent("a", n);
+        }
         ledger.report_acked("a", 2);
         ledger.command("p1", "a", "command".into());
+        ledger.command_sent("p1");
+        ledger.command_sent("p1");
         assert_eq!(ledger.progress(), (1, 0));
         ledger.said("p1", Said::Acked);
         assert_eq!(ledger.progress(), (2, 0));
@@ -307,5 +337,8 @@ mod tests {
         assert_eq!(ledger.listeners(), ["a"]);
         ledger.disconnected("a");
         assert_eq!((ledger.listeners().len(), ledger.book().breaks), (0, 1));
+        let book = ledger.book();
+        let times: Vec<u32> = book.locks["a"].reports.iter().map(|report| report.times).collect();
+        assert_eq!((times, book.commands["p1"].times), (vec![1, 2], 2));
     }
 }

@@ -29,5 +29,6 @@ mod rebuild;
 mod reference_hooks;
 mod reference_records;
 mod reference_samples;
+mod stop;
 mod tools;
 mod whole;

@@ -24,7 +24,7 @@ pub(super) fn check(account: &mut Account, book: &Book, evidence: &Evidence) {
             None if sent.said == Said::Acked => match book.end_that_lost(sent) {
                 Some(end_ms) => {
                     lost_commands += 1;
-                    account.excuse(end_ms);
+                    account.excuse(end_ms, |loss| &mut loss.commands);
                 }
                 None => account.violate(Broken::LostCommand, what()),
             },
@@ -32,7 +32,7 @@ pub(super) fn check(account: &mut Account, book: &Book, evidence: &Evidence) {
                 match book.end_that_lost_receipt(&sent.lock, receipt_ms) {
                     Some(end_ms) => {
                         lost_receipts += 1;
-                        account.excuse(end_ms);
+                        account.excuse(end_ms, |loss| &mut loss.receipts);
                     }
                     None => account.violate(Broken::LostReceipt, what()),
                 }
@@ -54,7 +54,7 @@ pub(super) fn check(account: &mut Account, book: &Book, evidence: &Evidence) {
 }
 
 /// The processes of the commands whose receipt is stored; how many receipts are there again.
-fn receipts<'a>(account: &mut Account, book: &'a Book, evidence: &Evidence) -> (BTreeMap<&'a str, u64>, u64) {
+fn receipts<'a>(account: &mut Account, book: &'a Book, evidence: &Evidence) -> (BTreeMap<&'a str, u32>, u64) {
     let mut receipts = BTreeMap::new();
     let mut again = 0;
     for record in of_stream(evidence, COMMANDS) {
@@ -75,13 +75,17 @@ fn receipts<'a>(account: &mut Account, book: &'a Book, evidence: &Evidence) -> (
             account
                 .violate(Broken::UnknownRecord, format!("{at}: the lock has not acknowledged {process_id}"));
         }
-        let count: &mut u64 = receipts.entry(process_id.as_str()).or_default();
+        let count: &mut u32 = receipts.entry(process_id.as_str()).or_default();
         *count += 1;
-        if *count > 1 && is_dup(record) {
-            again += 1;
-        } else if *count > 1 {
+        if *count > 1 && !is_dup(record) {
             let why = format!("{at}: the receipt of {process_id} is there already");
             account.violate(Broken::UnexplainedDuplicate, why);
+        } else if *count > 1 && *count > sent.received {
+            let received = sent.received;
+            let why = format!("{at}: {count} receipts of {process_id}, and the lock has given {received}");
+            account.violate(Broken::UnexplainedDuplicate, why);
+        } else if *count > 1 {
+            again += 1;
         }
     }
     (receipts, again)
@@ -90,6 +94,7 @@ fn receipts<'a>(account: &mut Account, book: &'a Book, evidence: &Evidence) -> (
 /// The processes of the commands whose refusal is stored.
 fn refusals(account: &mut Account, book: &Book, evidence: &Evidence) -> BTreeSet<String> {
     let mut refused = BTreeSet::new();
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
     let mut absorbed = 0;
     for record in of_stream(evidence, REJECTED) {
         let Some(value) = Value::of(record) else {
@@ -97,8 +102,16 @@ fn refusals(account: &mut Account, book: &Book, evidence: &Evidence) -> BTreeSet
             continue;
         };
         let process_id = Payload::of(&value.payload().unwrap_or_default()).process_id;
-        if !book.commands.contains_key(&process_id) {
-            account.violate(Broken::UnknownRecord, format!("{}: nobody has sent this", place(record)));
+        let at = place(record);
+        let count = times.entry(process_id.clone()).or_default();
+        *count += 1;
+        match book.commands.get(&process_id) {
+            Some(sent) if *count > sent.times => {
+                let why = format!("{at}: {process_id} is refused {count} times, and was sent {}", sent.times);
+                account.violate(Broken::UnexplainedDuplicate, why);
+            }
+            Some(_) => {}
+            None => account.violate(Broken::UnknownRecord, format!("{at}: nobody has sent this")),
         }
         // Acknowledged with success, and not delivered again.
         if value.reason == "retransmit" {

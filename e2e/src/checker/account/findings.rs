@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{Account, Broken, of_stream, place};
 use crate::checker::evidence::{Event, Evidence};
+use crate::kafka::reader::Record;
 use crate::stack::{ALARMS, FINDINGS};
 
 /// What is read of a record of a finding.
@@ -16,12 +17,21 @@ struct Finding {
     seq: i64,
 }
 
-/// What is read of a record of an alarm.
+/// What is read of a record of a change of an alarm.
 #[derive(Debug, Deserialize)]
-struct Alarm {
-    client_id: String,
+pub(super) struct Alarm {
+    pub(super) client_id: String,
     #[serde(rename = "type")]
-    kind: String,
+    pub(super) kind: String,
+    pub(super) alarm_id: String,
+    pub(super) no: i32,
+    pub(super) notify: bool,
+}
+
+impl Alarm {
+    pub(super) fn of(record: &Record) -> serde_json::Result<Self> {
+        serde_json::from_slice(&record.value)
+    }
 }
 
 pub(super) fn check(account: &mut Account, evidence: &Evidence) {
@@ -66,7 +76,7 @@ fn alarms(account: &mut Account, evidence: &Evidence, bad: &[&Event]) {
     let mut changes = 0_u64;
     for record in of_stream(evidence, ALARMS) {
         changes += 1;
-        match serde_json::from_slice::<Alarm>(&record.value).map(|it| (it.client_id, it.kind)) {
+        match Alarm::of(record).map(|it| (it.client_id, it.kind)) {
             Ok(alarm) if explained.contains(&alarm) => drop(raised.insert(alarm)),
             Ok((lock, kind)) => {
                 account.violate(Broken::FalseAlarm, format!("{}: `{kind}` of {lock}", place(record)));

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`reports`] | each acknowledged report is in Kafka with its bytes, in the order of its lock |
 //! | [`commands`] | each acknowledged command reached its lock, each acknowledgement of a lock is in Kafka |
-//! | [`sequence`] | the bridge's own numbers are without gaps, and what is there twice says so |
+//! | [`sequence`] | the bridge's own numbers are without gaps, and none is there twice |
 //! | [`history`] | each record is in the audit history once, judged rightly |
 //! | [`findings`] | what the history finds is on its stream and raises an alarm, and nothing else does |
-//! | [`told`] | each result is told once on each channel, more only after an ambiguous attempt |
+//! | [`told`] | each result and each alarm is told once on each channel, more only after an ambiguous attempt |
 //! | [`services`] | everything was read, nothing was put aside, the monitor knows the last report |
+//!
+//! What is there twice says so, and is there no more often than its sender has sent it.
 //!
 //! What the broker's documented non-guarantees (docs/limits.md) let be lost is counted, not held
 //! against it, and only where the broker went away at that very time.
@@ -47,15 +49,31 @@ const EXCUSED: [&str; 2] = [
     "receipts lost in the memory of a broker that ended",
 ];
 
-/// What an end of the broker took with it.
+/// What an end of the broker took with it: of which nothing else explains that it is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Loss {
     /// When it ended.
     pub at_ms: u64,
-    /// Commands and receipts of which nothing else explains that they are not there.
-    pub lost: u64,
-    /// Most that it may have had in its memory.
+    /// Acknowledged commands.
+    pub commands: u64,
+    /// Receipts of locks.
+    pub receipts: u64,
+    /// Most of both that it may have had in its memory, or on the wire.
     pub lost_max: u64,
+    /// Most receipts among them.
+    pub receipts_max: u64,
+}
+
+impl Loss {
+    fn of(book: &Book, end: &Outage) -> Self {
+        let (lost_max, receipts_max) = (book.lost_max(end), book.lost_receipts_max(end));
+        Self { at_ms: end.from_ms, commands: 0, receipts: 0, lost_max, receipts_max }
+    }
+
+    /// Whether it is no more than such an end takes with it.
+    pub fn is_explained(&self) -> bool {
+        self.commands + self.receipts <= self.lost_max && self.receipts <= self.receipts_max
+    }
 }
 
 words! {
@@ -67,7 +85,7 @@ words! {
         AlteredRecord = "altered record",
         /// A record of something that nobody sent.
         UnknownRecord = "unknown record",
-        /// A record is there twice and does not say so.
+        /// A record is there twice and does not say so, or more often than anybody has sent it.
         UnexplainedDuplicate = "unexplained duplicate",
         /// A record is behind a later one of its lock, or on another partition.
         Disorder = "disorder",
@@ -93,9 +111,9 @@ words! {
         Unpublished = "unpublished finding",
         /// An alarm that nothing of what happened explains.
         FalseAlarm = "false alarm",
-        /// A result that somebody was not told of.
+        /// A result, or an alarm, that somebody was not told of.
         Untold = "untold",
-        /// Somebody was told too often.
+        /// Somebody was told too often, or of what was not.
         ToldTooOften = "told too often",
         /// A message that no notification is about.
         UnknownMessage = "unknown message",
@@ -124,8 +142,8 @@ pub struct Account {
 impl Account {
     /// Compares.
     pub fn of(book: &Book, evidence: &Evidence) -> Self {
-        let loss = |end: &Outage| Loss { at_ms: end.from_ms, lost: 0, lost_max: book.lost_max(end) };
-        let mut account = Self { losses: book.ends_of_broker().map(loss).collect(), ..Self::default() };
+        let losses = book.ends_of_broker().map(|end| Loss::of(book, end)).collect();
+        let mut account = Self { losses, ..Self::default() };
         for why in &book.broken {
             account.violate(Broken::Protocol, why.clone());
         }
@@ -144,6 +162,12 @@ impl Account {
     /// Whether every promise was kept.
     pub fn is_clean(&self) -> bool {
         self.broken.is_empty()
+    }
+
+    /// Which promises were broken and how often, in words.
+    pub fn broken_in_words(&self) -> String {
+        let words: Vec<String> = self.broken.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        words.join(", ")
     }
 
     /// How often a promise was broken.
@@ -172,9 +196,9 @@ impl Account {
     }
 
     /// Something is not there, and this end of the broker explains it.
-    fn excuse(&mut self, end_ms: u64) {
-        for loss in self.losses.iter_mut().filter(|loss| loss.at_ms == end_ms).take(1) {
-            loss.lost += 1;
+    fn excuse(&mut self, end_ms: u64, what: impl Fn(&mut Loss) -> &mut u64) {
+        if let Some(loss) = self.losses.iter_mut().find(|loss| loss.at_ms == end_ms) {
+            *what(loss) += 1;
         }
     }
 

@@ -1,10 +1,11 @@
 //! The bridge's own numbers: `seq` counts the records of one hook from one connection. In streams whose
-//! key is that connection's lock they are in one partition, so nothing may be missing but the end, and a
-//! number that comes again says that it does.
+//! key is that connection's lock they are in one partition, so nothing may be missing but the end, and
+//! none comes again: only a bridge that replaces its producer stores a record twice, which is an error
+//! in the broker's log.
 
 use std::collections::BTreeMap;
 
-use super::{Account, Broken, Value, is_dup, of_stream, place};
+use super::{Account, Broken, Value, of_stream, place};
 use crate::checker::evidence::Evidence;
 use crate::kafka::reader::Record;
 use crate::stack::{COMMANDS, STATES};
@@ -38,7 +39,7 @@ fn step(account: &mut Account, record: &Record, last: &mut (u64, u64), (session,
     } else if session == last.0 && n > last.1 {
         account.violate(Broken::Gap, at());
         last.1 = n;
-    } else if !is_dup(record) {
+    } else {
         account.violate(Broken::UnexplainedDuplicate, at());
     }
 }

@@ -85,7 +85,7 @@ impl Lock {
         let subscription = self.window.next_id();
         let filter = command_topic(&self.id);
         client.send(&packet::subscribe(self.protocol, subscription, &[(&filter, Qos::AtLeastOnce)])).await?;
-        self.window.send_again(&mut client).await?;
+        self.window.send_again(&mut client, |n| self.ledger.report_sent(&self.id, *n)).await?;
         let stop = self.habits.stop.clone();
         let mut report_at = Instant::now();
         while !(stop.is_cancelled() && self.window.len() == 0) {
@@ -97,7 +97,7 @@ impl Lock {
                 () = sleep_until(report_at), if may_report => {
                     let payload = self.state.report();
                     self.report(&payload, None);
-                    self.window.send_last(&mut client).await?;
+                    self.send_last(&mut client).await?;
                     report_at = self.habits.next();
                 }
                 () = stop.cancelled(), if !stop.is_cancelled() => continue,
@@ -148,9 +148,9 @@ impl Lock {
                 // Either may be first: a lock may be as fast as it likes.
                 if self.habits.random.chance(50) {
                     self.acknowledge(client, &command.process_id, id).await?;
-                    self.window.send_last(client).await?;
+                    self.send_last(client).await?;
                 } else {
-                    self.window.send_last(client).await?;
+                    self.send_last(client).await?;
                     self.acknowledge(client, &command.process_id, id).await?;
                 }
             }
@@ -169,6 +169,10 @@ impl Lock {
     async fn acknowledge(&self, client: &mut Client, process_id: &str, id: u16) -> anyhow::Result<()> {
         self.ledger.received(process_id);
         client.ack(Ack::PubAck, id).await
+    }
+
+    async fn send_last(&self, client: &mut Client) -> anyhow::Result<()> {
+        self.window.send_last(client, |n| self.ledger.report_sent(&self.id, *n)).await
     }
 
     fn report(&mut self, payload: &str, result_of: Option<&str>) {

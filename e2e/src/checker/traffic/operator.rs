@@ -73,7 +73,7 @@ impl Operator {
 
     /// One connection. An error is its end.
     async fn talk(&mut self, mut client: Client) -> anyhow::Result<()> {
-        self.window.send_again(&mut client).await?;
+        self.window.send_again(&mut client, |process_id| self.ledger.command_sent(process_id)).await?;
         let stop = self.habits.stop.clone();
         let mut command_at = self.habits.next();
         while !(stop.is_cancelled() && self.window.len() == 0) {
@@ -104,7 +104,7 @@ impl Operator {
         let command = Command::sign(&self.secrets.master, lock, action)?;
         self.ledger.command(&command.process_id, lock, command.payload.clone().into());
         self.window.push(command_topic(lock), command.payload.into(), command.process_id);
-        self.window.send_last(client).await
+        self.window.send_last(client, |process_id| self.ledger.command_sent(process_id)).await
     }
 
     fn take(&mut self, packet: Packet) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! What a publisher has sent at QoS 1 and not heard of: sent again in order and with DUP when its
 //! connection has broken, as MQTT asks.
+//!
+//! Invariant: whoever wants to know how often a message was sent hears of it before it is.
 
 use std::collections::VecDeque;
 
@@ -47,18 +49,18 @@ impl<T> Window<T> {
         self.unacked.push_back((message, name));
     }
 
-    /// Sends the message that was taken last.
-    pub(super) async fn send_last(&self, client: &mut Client) -> anyhow::Result<()> {
-        match self.unacked.back() {
-            Some((message, _)) => client.send_publish(message).await,
-            None => Ok(()),
-        }
+    /// Sends the message that was taken last, when it was noted.
+    pub(super) async fn send_last(&self, client: &mut Client, note: impl Fn(&T)) -> anyhow::Result<()> {
+        let Some((message, name)) = self.unacked.back() else { return Ok(()) };
+        note(name);
+        client.send_publish(message).await
     }
 
-    /// Sends everything again on another connection.
-    pub(super) async fn send_again(&mut self, client: &mut Client) -> anyhow::Result<()> {
-        for (message, _) in &mut self.unacked {
+    /// Sends everything again on another connection, each message when it was noted.
+    pub(super) async fn send_again(&mut self, client: &mut Client, note: impl Fn(&T)) -> anyhow::Result<()> {
+        for (message, name) in &mut self.unacked {
             message.dup = true;
+            note(name);
             client.send_publish(message).await?;
         }
         Ok(())

@@ -70,8 +70,14 @@ fn finding(seq: i64) -> Record {
     published(FINDINGS, json!({ "chain_id": 2, "seq": seq }))
 }
 
+/// A change of an alarm of which nobody should be told.
 fn alarm(kind: &str) -> Record {
-    published(ALARMS, json!({ "client_id": LOCK, "type": kind }))
+    change(kind, 1, false)
+}
+
+fn change(kind: &str, no: i32, notify: bool) -> Record {
+    let value = json!({ "client_id": LOCK, "type": kind, "alarm_id": "a1", "no": no, "notify": notify });
+    published(ALARMS, value)
 }
 
 fn notification(channel: &str) -> Notification {
@@ -81,20 +87,22 @@ fn notification(channel: &str) -> Notification {
         channel: channel.to_owned(),
         lock: LOCK.to_owned(),
         process_id: "p1".to_owned(),
+        alarm: None,
         status: "sent".to_owned(),
         ambiguous: 0,
     }
 }
 
 fn sent(said: Said, receipt_ms: Option<u64>) -> Sent {
-    let (lock, payload) = (LOCK.to_owned(), COMMAND.into());
-    Sent { lock, payload, at_ms: 100_000, said, received: u32::from(receipt_ms.is_some()), receipt_ms }
+    let (lock, payload, received) = (LOCK.to_owned(), COMMAND.into(), u32::from(receipt_ms.is_some()));
+    Sent { lock, payload, at_ms: 100_000, times: 1, said, received, receipt_ms }
 }
 
 impl World {
     fn new() -> Self {
         let reports = (1..=REPORTS).map(|n| Report {
             payload: Bytes::from(report(n)),
+            times: 1,
             acked: true,
             result_of: (n == RESULT).then(|| "p1".to_owned()),
         });
@@ -136,13 +144,24 @@ impl World {
         self.book.commands.get_mut("p1").unwrap()
     }
 
+    /// These reports were sent twice.
+    fn sent_again(&mut self, numbers: std::ops::RangeInclusive<u64>) {
+        for n in numbers {
+            self.page().reports[n as usize - 1].times = 2;
+        }
+    }
+
     /// Puts a record at a place in the stream.
     fn insert(&mut self, at: usize, record: Record) {
         self.evidence.records.insert(at, record);
     }
 
     fn broker_died(&mut self, from_ms: u64) {
-        let (way, until_ms) = (Way::Suddenly, Some(from_ms + 500));
+        self.broker_ended(Way::Suddenly, from_ms);
+    }
+
+    fn broker_ended(&mut self, way: Way, from_ms: u64) {
+        let until_ms = Some(from_ms + 500);
         self.book.outages.push(Outage { part: Part::Broker, way, from_ms, until_ms });
     }
 }
@@ -177,8 +196,33 @@ fn what_is_excused_is_counted() {
     let account = Account::of(&world.book, &world.evidence);
     assert_eq!(account.excused(), 1);
     // By the end that explains it, and by no other.
-    let loss = |at_ms, lost| Loss { at_ms, lost, lost_max: 40 };
+    let loss = |at_ms, commands| Loss { at_ms, commands, receipts: 0, lost_max: 40, receipts_max: 40 };
     assert_eq!(account.losses(), [loss(50_000, 0), loss(100_500, 1)]);
+}
+
+#[test]
+fn who_ends_in_order_may_lose_the_few_receipts_that_are_on_the_wire() {
+    for (way, receipts, is_explained) in [
+        (Way::InOrder, 3, true),
+        (Way::InOrder, 4, false),
+        (Way::Suddenly, 40, true),
+        (Way::Suddenly, 41, false),
+    ] {
+        let mut world = World::new();
+        for n in 0..receipts {
+            let command = Sent { payload: format!("{n}").into(), ..sent(Said::Acked, Some(100_100)) };
+            world.book.commands.insert(format!("lost {n}"), command);
+        }
+        world.broker_ended(way, 100_500);
+        let account = Account::of(&world.book, &world.evidence);
+        let [loss] = account.losses() else { panic!("one end") };
+        assert_eq!((loss.commands, loss.receipts), (0, receipts));
+        assert_eq!(loss.is_explained(), is_explained, "{way:?} {loss:?}");
+    }
+    // Commands that had not reached their locks are none of them: their memory ends with it.
+    let loss = Loss { at_ms: 1, commands: 30, receipts: 3, lost_max: 40, receipts_max: 3 };
+    assert!(loss.is_explained());
+    assert!(!Loss { commands: 38, ..loss }.is_explained());
 }
 
 #[test]
@@ -247,6 +291,7 @@ fn order_and_repetitions_are_accounted_for() {
     check(
         "sent again by the lock on another connection",
         |world| {
+            world.sent_again(4..=5);
             world.insert(5, record(STATES, 6, &report(4), "8-1", true));
             world.insert(6, record(STATES, 7, &report(5), "8-2", true));
             world.evidence.states.get_mut(LOCK).unwrap().last_offset = 7;
@@ -254,13 +299,62 @@ fn order_and_repetitions_are_accounted_for() {
         &[],
     );
     check(
-        "sent again by the bridge",
-        |world| world.insert(5, record(STATES, 6, &report(5), "7-5", true)),
+        "sent again, and the first copy was never stored",
+        |world| {
+            world.sent_again(5..=5);
+            world.evidence.records[4] = record(STATES, 5, &report(5), "8-1", true);
+        },
         &[],
     );
     check(
+        "sent again twice, as is said, and only half of it is there",
+        |world| {
+            world.sent_again(4..=5);
+            world.page().reports[3].times = 3;
+            world.insert(5, record(STATES, 6, &report(4), "8-1", true));
+            world.insert(6, record(STATES, 7, &report(5), "9-1", true));
+            world.evidence.states.get_mut(LOCK).unwrap().last_offset = 7;
+        },
+        &[],
+    );
+    check(
+        "stored again by the broker, though its client has sent it once",
+        |world| {
+            world.insert(5, record(STATES, 6, &report(5), "7-6", true));
+        },
+        &[(Broken::UnexplainedDuplicate, 1)],
+    );
+    check(
+        "stored again by the bridge, which has no reason",
+        |world| world.insert(5, record(STATES, 6, &report(5), "7-5", true)),
+        // More often than it was sent, and a number that was there.
+        &[(Broken::UnexplainedDuplicate, 2)],
+    );
+    check(
+        "an older one is the last",
+        |world| {
+            world.sent_again(3..=5);
+            world.insert(5, record(STATES, 6, &report(3), "8-1", true));
+            world.evidence.states.get_mut(LOCK).unwrap().last_offset = 6;
+        },
+        &[(Broken::Disorder, 1)],
+    );
+    check(
+        "one is left out of what is sent again",
+        |world| {
+            world.sent_again(3..=5);
+            world.insert(5, record(STATES, 6, &report(3), "8-1", true));
+            world.insert(6, record(STATES, 7, &report(5), "8-2", true));
+            world.evidence.states.get_mut(LOCK).unwrap().last_offset = 7;
+        },
+        &[(Broken::Disorder, 1)],
+    );
+    check(
         "sent again and not marked",
-        |world| world.insert(5, record(STATES, 6, &report(5), "8-1", false)),
+        |world| {
+            world.sent_again(5..=5);
+            world.insert(5, record(STATES, 6, &report(5), "8-1", false));
+        },
         // And the monitor should have taken it for another one.
         &[(Broken::UnexplainedDuplicate, 1), (Broken::WrongState, 1)],
     );
@@ -326,12 +420,29 @@ fn commands_are_accounted_for() {
         |world| world.command().said = Said::Refused(0x87),
         &[(Broken::LostRefusal, 1)],
     );
-    for (dup, expected) in [(true, vec![]), (false, vec![(Broken::UnexplainedDuplicate, 1)])] {
+    let unexplained = || vec![(Broken::UnexplainedDuplicate, 1)];
+    for (dup, received, expected) in [(true, 2, vec![]), (true, 1, unexplained()), (false, 2, unexplained())]
+    {
         check(
             "a receipt twice",
             |world| {
+                world.command().received = received;
                 world.insert(6, record(COMMANDS, 1, COMMAND, "7-2", dup));
                 world.evidence.events.push(event("command", COMMANDS, 1, "p1", "duplicate"));
+            },
+            &expected,
+        );
+    }
+    for (times, expected) in [(2, vec![]), (1, unexplained())] {
+        check(
+            "two refusals",
+            |world| {
+                world.command().said = Said::Refused(0x87);
+                world.command().times = times;
+                for offset in 0..2 {
+                    world.insert(6, record(REJECTED, offset, COMMAND, "9-1", false));
+                    world.evidence.events.push(event("attempt", REJECTED, offset, "p1", "retransmit"));
+                }
             },
             &expected,
         );
@@ -346,4 +457,6 @@ fn a_long_list_is_bounded() {
     }
     assert_eq!((account.broken(Broken::Gap), account.violations.len()), (2_000, VIOLATIONS_MAX));
     assert_eq!(account.to_string().lines().count(), 1 + PRINTED_MAX);
+    account.violate(Broken::LostReport, String::new());
+    assert_eq!(account.broken_in_words(), "1 lost report, 2000 gap");
 }

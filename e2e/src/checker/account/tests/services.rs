@@ -135,6 +135,76 @@ fn what_was_told_is_accounted_for() {
         &[(Broken::ToldTooOften, 2)],
     );
     check("from nowhere", |world| arrive(world, "ghost", 1), &[(Broken::UnknownMessage, 1)]);
+    let of_another = [(Broken::Untold, 1), (Broken::ToldTooOften, 1)];
+    let mail =
+        |change: fn(&mut Notification)| move |world: &mut World| change(&mut world.evidence.notifications[0]);
+    check("about another lock", mail(|mail| mail.lock = "7".to_owned()), &of_another);
+    check("that it failed", mail(|mail| mail.event_type = "unlock_failed".to_owned()), &of_another);
+    check(
+        "of what nobody was asked to do",
+        |world| {
+            let process_id = "p2".to_owned();
+            let other = Notification { id: "other".to_owned(), process_id, ..notification("email") };
+            world.evidence.notifications.push(other);
+            arrive(world, "other", 1);
+        },
+        &[(Broken::ToldTooOften, 1)],
+    );
+    for told in [true, false] {
+        check(
+            "a result that was not acknowledged may be told",
+            |world| {
+                world.page().reports[RESULT as usize - 1].acked = false;
+                if !told {
+                    world.evidence.notifications.clear();
+                    world.evidence.arrivals.clear();
+                }
+            },
+            &[],
+        );
+    }
+}
+
+#[test]
+fn each_alarm_is_told() {
+    const ORPHAN: &str = "security_orphan_result";
+    let tell = |world: &mut World, channel: &str, no: i32| {
+        let (id, alarm) = (format!("{channel} {no}"), Some(("a1".to_owned(), no)));
+        let (event_type, process_id) = (ORPHAN.to_owned(), String::new());
+        let one = Notification { id: id.clone(), event_type, process_id, alarm, ..notification(channel) };
+        world.evidence.notifications.push(one);
+        world.evidence.arrivals.insert(id, 1);
+    };
+    let untold = |times| vec![(Broken::Untold, times)];
+    let too_often = |times| vec![(Broken::ToldTooOften, times)];
+    // Numbers of changes in the stream, those of them that somebody should be told of, who was told.
+    for (name, numbers, loud, told, expected) in [
+        ("both", vec![1], 1..=1, vec![("email", 1), ("sms", 1)], vec![]),
+        ("its stream has it twice", vec![1, 1], 1..=1, vec![("email", 1), ("sms", 1)], vec![]),
+        ("nobody", vec![1], 1..=1, vec![], untold(2)),
+        ("no SMS", vec![1], 1..=1, vec![("email", 1)], untold(1)),
+        ("not of the second", vec![1, 2], 1..=2, vec![("email", 1), ("sms", 1)], untold(2)),
+        ("of a quiet one", vec![1, 2], 1..=1, vec![("email", 1), ("sms", 1), ("sms", 2)], too_often(1)),
+        ("of none", vec![1], 1..=1, vec![("email", 1), ("sms", 1), ("email", 3)], too_often(1)),
+        ("twice", vec![1], 1..=1, vec![("email", 1), ("sms", 1), ("sms", 1)], too_often(1)),
+    ] {
+        let change = |world: &mut World| {
+            // The receipt of its command has died with the broker.
+            world.evidence.records.pop();
+            world.broker_died(100_200);
+            let mut found = event("result", STATES, RESULT as i64, "p1", "ok");
+            found.findings = vec!["orphan_result".to_owned()];
+            world.evidence.events = vec![found];
+            let changes = numbers.into_iter().map(|no| change(ORPHAN, no, loud.contains(&no)));
+            world.evidence.records.extend([finding(0)].into_iter().chain(changes));
+            for (channel, no) in told {
+                tell(world, channel, no);
+            }
+        };
+        check(name, change, &expected);
+    }
+    let other = |world: &mut World| world.evidence.records.push(published(ALARMS, json!({ "no": 1 })));
+    check("what cannot be read", other, &[(Broken::UnknownRecord, 1)]);
 }
 
 #[test]
@@ -149,7 +219,10 @@ fn services_are_accounted_for() {
     check("another state", state(|state| state.lock_state = Some(0)), &[(Broken::WrongState, 1)]);
     check(
         "the last report again is none",
-        |world| world.insert(5, record(STATES, 6, &report(5), "8-1", true)),
+        |world| {
+            world.sent_again(5..=5);
+            world.insert(5, record(STATES, 6, &report(5), "8-1", true));
+        },
         &[],
     );
     check(
