@@ -23,6 +23,13 @@ async fn each_process_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_program_is_stopped_in_order() {
+    let parts = [Part::Broker, Part::Auditor, Part::Monitor, Part::Notifier];
+    let trials = parts.map(|part| Trial::Alone(Fault::Stopped(part, AWAY / 4)));
+    check("each_program_is_stopped", &trials).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_need_goes_away_for_a_while() {
     let parts = [Part::Kafka, Part::Postgres, Part::Mail];
     let trials = parts.map(|part| Trial::Alone(Fault::Stopped(part, AWAY)));
