@@ -33,11 +33,11 @@ use crate::config::Config;
 use crate::deliveries::{Context, Deliveries, InFlight, Waiting, fault};
 use crate::mapping::Record;
 
-/// How long one look for deliveries takes; the bound for noticing that it is time to end.
+/// How long one look for deliveries takes at most; the bound for noticing that it is time to end.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long deliveries gather while they come without a pause, so that one wake-up of a thread
-/// acknowledges many messages.
+/// How long deliveries gather while there are some, so that one wake-up of a thread acknowledges
+/// many messages. After [`POLL`] without any, the next ones settle as they come.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// How long the requests of a producer that ends may still be answered; longer than a request
@@ -229,9 +229,10 @@ impl Shared {
     /// Runs until the bridge is closed.
     fn run(&self) {
         let (mut pause, mut replaced_at) = (PAUSE, None::<Instant>);
+        let mut delivered_at = None;
         while !self.deliveries.is_closing() {
             if let Gate::Open(inner) = &*self.gate.read().unwrap_or_else(PoisonError::into_inner) {
-                self.settle_from(inner);
+                self.settle_from(inner, &mut delivered_at);
             }
             self.deliveries.metrics.outage(!self.deliveries.link.is_up());
             if self.deliveries.is_broken() {
@@ -248,22 +249,28 @@ impl Shared {
         }
     }
 
-    /// Settles what has been delivered. The first after a pause settle as they come.
-    fn settle_from(&self, inner: &Inner) {
+    /// Settles what has been delivered. The first after a pause settle as they come; from then on
+    /// they gather, so that neither this thread nor the connections are woken for each.
+    fn settle_from(&self, inner: &Inner, delivered_at: &mut Option<Instant>) {
         let delivered = || self.deliveries.delivered.load(Ordering::Relaxed);
         let before = delivered();
-        loop {
-            let last = delivered();
-            // One event of the library, if there is one: what a request has stored.
-            inner.poll(Duration::ZERO);
-            if delivered() == last {
-                break;
-            }
-        }
-        if delivered() == before {
-            inner.poll(POLL);
-        } else {
+        if delivered_at.is_some_and(|at| at.elapsed() < POLL) {
             thread::sleep(GATHER);
+            let begun = Instant::now();
+            loop {
+                let last = delivered();
+                // One event of the library, if there is one: what a request has stored.
+                inner.poll(Duration::ZERO);
+                if delivered() == last || begun.elapsed() > POLL {
+                    break;
+                }
+            }
+        } else {
+            // All events until the time is over.
+            inner.poll(POLL);
+        }
+        if delivered() != before {
+            *delivered_at = Some(Instant::now());
         }
     }
 
