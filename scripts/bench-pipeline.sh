@@ -11,4 +11,6 @@ scripts/setup.sh run
   printf 'bench: building in release mode; the first time this takes a few minutes\n' >&2
 cargo build --quiet --release --package latchline-auditor --bin latchline-auditor --package latchline-monitor --bin latchline-monitor \
   --package latchline-notifier --bin latchline-notifier --package latchline-e2e --bin bench --bin latchline-crowd
-exec "${CARGO_TARGET_DIR:-target}/release/bench" pipeline --svg docs/figures/pipeline.svg "$@"
+# The picture of the documentation is of a whole run.
+(($#)) || set -- --svg docs/figures/pipeline.svg
+exec "${CARGO_TARGET_DIR:-target}/release/bench" pipeline "$@"

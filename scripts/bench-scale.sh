@@ -8,4 +8,6 @@ scripts/setup.sh build
 [[ -x ${CARGO_TARGET_DIR:-target}/release/bench ]] ||
   printf 'bench: building in release mode; the first time this takes a few minutes\n' >&2
 cargo build --quiet --release --package latchline-broker --bin latchline-broker --package latchline-e2e --bin bench --bin latchline-crowd
-exec "${CARGO_TARGET_DIR:-target}/release/bench" scale --svg docs/figures/scale.svg "$@"
+# The picture of the documentation is of a whole run.
+(($#)) || set -- --svg docs/figures/scale.svg
+exec "${CARGO_TARGET_DIR:-target}/release/bench" scale "$@"

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use latchline_e2e::arguments::Key;
 use latchline_e2e::bench::fleet::{Order, hold};
@@ -241,9 +241,11 @@ async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
     let tell = |what: &str| eprintln!("bench pipeline: {what}");
     let pipeline = pipeline::measure(Choice::of_environment()?, plan, tell).await?;
     println!("{pipeline}");
-    draw(run.svg, || pipeline.svg())?;
     keep(&pipeline, run.json.as_deref())?;
-    pipeline.check()
+    draw(run.svg, || pipeline.svg())?;
+    pipeline.check()?;
+    ensure!(pipeline.verdict.holds, "it does not hold");
+    Ok(())
 }
 
 async fn measure_peers(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {

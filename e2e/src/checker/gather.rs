@@ -15,17 +15,12 @@ use crate::kafka::reader::{From, Reader, Record, ends};
 use crate::sink::Messages;
 use crate::site::{Api, Site};
 use crate::stack::whole::Whole;
-use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, STATES};
+use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, SERVICES, STATES};
 
 /// Longest read of everything that Kafka has.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What each service reads, and the streams of what it could not use.
-const SERVICES: [(&str, &[&str]); 3] = [
-    ("auditor", &[STATES, COMMANDS, REJECTED]),
-    ("monitor", &[STATES, FINDINGS]),
-    ("notifier", &[STATES, ALARMS]),
-];
 /// The broker's metric of records that Kafka has not stored yet.
 const PENDING: &str = "broker_bridge_pending_records ";
 /// What is compared record by record.

@@ -43,6 +43,12 @@ pub const CHECKPOINTS: &str = "audit_checkpoint";
 pub const FINDINGS: &str = "audit_finding";
 /// The stream of alarms.
 pub const ALARMS: &str = "lock_alarm";
+/// The services, and what each of them reads.
+pub const SERVICES: [(&str, &[&str]); 3] = [
+    ("auditor", &[STATES, COMMANDS, REJECTED]),
+    ("monitor", &[STATES, FINDINGS]),
+    ("notifier", &[STATES, ALARMS]),
+];
 /// Partitions of each, but for that of checkpoints.
 pub const PARTITIONS: i32 = 6;
 /// What a stack opens: plain TCP, WebSocket, and HTTP for administration.

@@ -148,10 +148,13 @@ async fn turn(
     publishers.drain().await?;
     let acknowledged = publishers.acked();
     let (order, _) = subscriber.finish(acknowledged).await?;
-    let counted = target.metrics().await?.map(|metrics| Counted {
-        dropped: metric(&metrics, DROPPED) as u64,
-        held_back: metric(&metrics, HELD_BACK) as u64,
-    });
+    let counted = match target.metrics().await? {
+        Some(metrics) => Some(Counted {
+            dropped: metric(&metrics, DROPPED)? as u64,
+            held_back: metric(&metrics, HELD_BACK)? as u64,
+        }),
+        None => None,
+    };
     let stored = match ends {
         Some(ends) => Some(ends.stored(PART.to_owned(), acknowledged).await?),
         None => None,

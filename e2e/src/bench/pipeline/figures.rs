@@ -6,21 +6,25 @@ use serde::Serialize;
 
 use super::Plan;
 use super::probes::{Chain, Probe, Timed};
-use super::sample::{SERVICES, Sample};
-use crate::bench::scale::crowd::reports::Reported;
+use super::sample::Sample;
+use crate::bench::scale::crowd::reports::{Reported, Second};
+use crate::stack::SERVICES;
 
-/// What a service may be further behind at the end of the window than in its middle, by the fitted
-/// line, in seconds of reports. Less is noise: batches, checkpoints of Postgres, neighbours.
+/// What a service, or the broker, may be further behind at the end of the window than in its middle, in
+/// seconds of reports: by the fitted line, and as it is. Less is noise: batches, checkpoints of Postgres,
+/// neighbours.
 pub(super) const GROWTH_S_MAX: f64 = 2.0;
 /// From end to end in the second half of the window, all but one in a hundred; also to the PUBACK.
 pub(super) const P99_S_MAX: f64 = 10.0;
 /// Part of the reports that must be acknowledged as fast as they were due.
 const PACE_MIN: f64 = 0.99;
+/// The name of what the broker has not acknowledged.
+const BROKER: &str = "broker";
 
-/// How far a service was behind in the window.
+/// How far a service was behind in the window: behind Kafka, and the broker behind the fleet.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lag {
-    /// Which.
+    /// Which, or the broker.
     pub service: &'static str,
     /// Records, half of the time.
     pub p50: u64,
@@ -34,7 +38,7 @@ pub struct Lag {
     pub growth_per_second: f64,
     /// Whether that is more than noise.
     pub is_growing: bool,
-    /// Reports that it applied, a second.
+    /// Reports that it applied, or acknowledged, a second.
     pub applied_per_second: f64,
 }
 
@@ -53,26 +57,57 @@ pub(super) fn lags(samples: &[Sample], window_s: f64, per_second: f64) -> anyhow
     let (first, last) = (window.first().context("no look")?, window.last().context("no look")?);
     let seconds = last.at_s - first.at_s;
     ensure!(seconds > 0.0, "too short to measure");
-    let lag = |(number, service): (usize, &&'static str)| {
-        let mut sorted: Vec<u64> = window.iter().map(|sample| sample.lags[number]).collect();
+    let lag = |(number, (service, _)): (usize, &(&'static str, _))| {
+        let points: Vec<_> = window.iter().map(|sample| (sample.at_s, sample.lags[number])).collect();
+        let applied_per_second = (last.applied[number] - first.applied[number]) as f64 / seconds;
+        Lag::of(service, &points, applied_per_second, window_s, per_second)
+    };
+    Ok(SERVICES.iter().enumerate().map(lag).collect())
+}
+
+/// Of the broker: reports that were due and are not acknowledged.
+pub(super) fn unacknowledged(seconds: &[Second], window_s: f64, per_second: f64) -> Option<Lag> {
+    let (mut acked, mut points) = (0, Vec::new());
+    for second in seconds.iter().take_while(|second| second.at_s <= window_s + 1.0) {
+        acked += second.delays.count;
+        let due = (second.at_s.min(window_s) * per_second) as u64;
+        points.push((second.at_s, due.saturating_sub(acked)));
+    }
+    let last_at_s = points.last()?.0;
+    Some(Lag::of(BROKER, &points, acked as f64 / last_at_s, window_s, per_second))
+}
+
+impl Lag {
+    fn of(
+        service: &'static str,
+        points: &[(f64, u64)],
+        applied_per_second: f64,
+        window_s: f64,
+        per_second: f64,
+    ) -> Self {
+        let mut sorted: Vec<u64> = points.iter().map(|point| point.1).collect();
         sorted.sort_unstable();
         let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part).round() as usize];
-        let half = window.iter().filter(|sample| sample.at_s >= window_s / 2.0);
-        let points: Vec<_> = half.map(|sample| (sample.at_s, sample.lags[number] as f64)).collect();
-        let growth_per_second = slope(&points);
-        let is_growing = growth_per_second * window_s / 2.0 > GROWTH_S_MAX * per_second;
-        Lag {
+        let half: Vec<_> = points.iter().filter(|point| point.0 >= window_s / 2.0).copied().collect();
+        let line: Vec<_> = half.iter().map(|point| (point.0, point.1 as f64)).collect();
+        let growth_per_second = slope(&line);
+        let at_end = points.last().map_or(0, |point| point.1);
+        // The line does not show what begins shortly before the end.
+        let mut begin: Vec<u64> = half[..half.len().div_ceil(10)].iter().map(|point| point.1).collect();
+        begin.sort_unstable();
+        let further = at_end.saturating_sub(begin.get(begin.len() / 2).copied().unwrap_or(at_end));
+        let growth = (growth_per_second * window_s / 2.0).max(further as f64);
+        Self {
             service,
             p50: at(0.5),
             p99: at(0.99),
             max: at(1.0),
-            at_end: last.lags[number],
+            at_end,
             growth_per_second,
-            is_growing,
-            applied_per_second: (last.applied[number] - first.applied[number]) as f64 / seconds,
+            is_growing: growth > GROWTH_S_MAX * per_second,
+            applied_per_second,
         }
-    };
-    Ok(SERVICES.iter().enumerate().map(lag).collect())
+    }
 }
 
 /// Of the line that fits best.
@@ -97,12 +132,13 @@ pub(super) fn losses(
     drain_s: Option<f64>,
 ) -> Vec<String> {
     let mut losses = Vec::new();
-    if stored < acked {
+    // Nobody sends anything again: one too many would hide one that is missing.
+    if stored != acked {
         losses.push(format!("{acked} reports were acknowledged, and {stored} are in kafka"));
     }
     if drain_s.is_none() {
         let behind = SERVICES.iter().zip(last.lags).filter(|(_, lag)| *lag > 0);
-        let behind: Vec<_> = behind.map(|(service, lag)| format!("{service} by {lag}")).collect();
+        let behind: Vec<_> = behind.map(|((service, _), lag)| format!("{service} by {lag}")).collect();
         losses.push(format!("at the deadline services are behind: {}", behind.join(", ")));
     }
     for Timed { chain, missing, .. } in timed.iter().filter(|timed| timed.missing > 0) {
@@ -121,8 +157,10 @@ pub(super) fn verdict(
 ) -> anyhow::Result<Verdict> {
     let mut why = losses.to_vec();
     for lag in lags.iter().filter(|lag| lag.is_growing) {
-        let Lag { service, growth_per_second, .. } = lag;
-        why.push(format!("the {service} falls behind by {growth_per_second:.0} records a second"));
+        let Lag { service, growth_per_second, at_end, .. } = lag;
+        why.push(format!(
+            "the {service} falls behind, by {growth_per_second:.0} records a second, and by {at_end} in the end"
+        ));
     }
     let window_s = plan.window.as_secs_f64();
     let late: Vec<Probe> = probes.iter().filter(|probe| probe.due_s >= window_s / 2.0).copied().collect();
@@ -148,6 +186,7 @@ pub(super) fn verdict(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::figures::Delays;
     use crate::bench::pipeline::parts::PARTS;
 
     fn sample(at_s: f64, lag: u64) -> Sample {
@@ -184,13 +223,38 @@ mod tests {
         assert!((growing.growth_per_second - 10.0).abs() < 1e-9 && growing.applied_per_second == 100.0);
         let healing = &run(|second| 2_000 - 10 * second)[0];
         assert!(!healing.is_growing && healing.max == 2_000, "{healing:?}");
+        // A second and a half is noise, two and a half are not.
+        for (lag, is_growing) in [(150, false), (250, true)] {
+            let samples: Vec<_> = (0..=100)
+                .map(|second| sample(f64::from(second), if second > 98 { lag } else { 0 }))
+                .collect();
+            let late = &lags(&samples, 100.0, 100.0).unwrap()[0];
+            assert_eq!((late.is_growing, late.at_end), (is_growing, lag), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_does_not_acknowledge_in_time_falls_behind() {
+        let of = |acked_per_second: u64| {
+            let count = acked_per_second;
+            let delays = Delays { count, p50_ms: 1.0, p95_ms: 1.0, p99_ms: 1.0, p999_ms: 1.0, max_ms: 1.0 };
+            let second =
+                |at_s: f64| Second { at_s, clients_cpu_s: 0.0, late_ms: 0.0, held_up_ms: 0.0, delays };
+            let seconds: Vec<_> = (1..=600).map(|at| second(f64::from(at))).collect();
+            unacknowledged(&seconds, 600.0, 1_000.0).unwrap()
+        };
+        let prompt = of(1_000);
+        assert_eq!((prompt.is_growing, prompt.max, prompt.applied_per_second), (false, 0, 1_000.0));
+        let slow = of(990);
+        assert!(slow.is_growing && slow.at_end == 6_000, "{slow:?}");
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let missing = Timed::of(Chain::Alarm, &[Probe { chain: Chain::Alarm, due_s: 1.0, after_s: None }]);
         let timed = [missing.unwrap()];
-        assert!(losses(10, 11, &sample(1.0, 0), &[], Some(0.1)).is_empty());
+        assert!(losses(10, 10, &sample(1.0, 0), &[], Some(0.1)).is_empty());
+        assert_eq!(losses(10, 11, &sample(1.0, 0), &[], Some(0.1)).len(), 1);
         let losses = losses(10, 9, &sample(1.0, 5), &timed, None);
         assert_eq!(losses.len(), 3);
         assert!(losses[1].contains("auditor by 5, monitor by 7"), "{losses:?}");

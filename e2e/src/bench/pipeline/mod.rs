@@ -104,7 +104,7 @@ pub struct Pipeline {
     pub stored: u64,
     /// Of the crowd's reports, from when they were due.
     pub pubacks: Delays,
-    /// How far each service was behind.
+    /// How far each service was behind, and the broker.
     pub lags: Vec<Lag>,
     /// From end to end.
     pub timed: Vec<Timed>,
@@ -252,9 +252,15 @@ async fn sum_up(
     let probes = book.into_probes();
     let timed: Vec<Timed> =
         Chain::ALL.iter().map(|chain| Timed::of(*chain, &probes)).collect::<Result<_, _>>()?;
-    let lags = figures::lags(&samples, plan.window.as_secs_f64(), plan.per_second)?;
+    let window_s = plan.window.as_secs_f64();
+    let mut lags = figures::lags(&samples, window_s, plan.per_second)?;
+    lags.extend(figures::unacknowledged(&reported.seconds, window_s, plan.per_second));
     let mut losses = figures::losses(acked, stored, last, &timed, drain_s);
-    losses.extend(scene.losses(u64::from(plan.locks) + scene.probe_ids.len() as u64).await?);
+    match scene.losses(u64::from(plan.locks) + scene.probe_ids.len() as u64).await {
+        Ok(more) => losses.extend(more),
+        // The figures so far are worth having.
+        Err(error) => losses.push(format!("what else is lost is not known: {error:#}")),
+    }
     let warnings = scene.finish().await?;
     let verdict = figures::verdict(&plan, &lags, &probes, &reported, &losses)?;
     Ok(Pipeline {

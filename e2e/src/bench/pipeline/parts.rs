@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::sample::{SERVICES, Sample};
+use super::sample::Sample;
 use super::scene::Scene;
 use crate::bench::meter::family_memory_bytes;
 use crate::process::{cpu_time, family_cpu_time};
+use crate::stack::SERVICES;
 
 /// The parts. The last is the benchmark itself: probes, what looks, mail server and SMS gateway, and
 /// the development Kafka where that is used.
@@ -133,7 +134,7 @@ impl Window {
             let memory = samples.iter().map(|sample| sample.memory_bytes[number]).max();
             parts.push(part(name, cpu_s, count, memory.filter(|bytes| *bytes > 0)));
             if number == POSTGRES {
-                for (service, name) in SERVICES.iter().enumerate() {
+                for (service, (name, _)) in SERVICES.iter().enumerate() {
                     let name = format!("  of it for the {name}");
                     parts.push(part(&name, self.backends_cpu_s(service), applied(service), None));
                 }
@@ -158,7 +159,7 @@ async fn backends(client: &Client) -> anyhow::Result<HashMap<i32, (usize, Durati
     let mut backends = HashMap::new();
     for row in client.query(query, &[]).await? {
         let (id, application): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-        let service = SERVICES.iter().position(|name| application.contains(name));
+        let service = SERVICES.iter().position(|(name, _)| application.contains(name));
         // One may have ended meanwhile.
         if let (Some(service), Ok(used)) = (service, cpu_time(id.unsigned_abs())) {
             backends.insert(id, (service, used));

@@ -3,8 +3,8 @@
 use super::Pipeline;
 use super::parts::PARTS;
 use super::probes::Chain;
-use super::sample::SERVICES;
 use crate::bench::plot::{Axis, Panel, Plot, Series};
+use crate::stack::SERVICES;
 
 /// Points in a line: more are not told apart.
 const POINTS_MAX: usize = 300;
@@ -12,7 +12,7 @@ const POINTS_MAX: usize = 300;
 impl Pipeline {
     /// An SVG document.
     pub fn svg(&self) -> String {
-        let lag = |(number, service): (usize, &&str)| {
+        let lag = |(number, (service, _)): (usize, &(&str, &[&str]))| {
             let points = self.samples.iter().map(|sample| (sample.at_s, sample.lags[number] as f64));
             Series { name: (*service).to_owned(), points: thinned(points.collect()) }
         };

@@ -16,15 +16,17 @@ use super::parts::{PARTS, Processes};
 use super::scene::Scene;
 use crate::kafka::reader::Ends;
 use crate::load::tally::held;
-use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, STATES};
+use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, SERVICES, STATES};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// The services, in the order of their figures.
-pub(super) const SERVICES: [&str; 3] = ["auditor", "monitor", "notifier"];
-
 const OFFSETS: &str = "select 0, stream, partition, next_offset from auditor.consumer_offset
     union all select 1, stream, partition, next_offset from monitor.consumer_offset
     union all select 2, stream, partition, next_offset from notifier.consumer_offset";
+
+/// A stream's partition.
+type Place = (String, i32);
+/// The next record of each service, by its number, and place.
+type Offsets = BTreeMap<(usize, Place), i64>;
 
 /// One look.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -91,22 +93,16 @@ impl Sampler {
         let rows = self.client.query(OFFSETS, &[]).await.context("read offsets")?;
         let at_s = begun_at.elapsed().as_secs_f64();
         let (cpu_s, memory_bytes) = (self.processes.cpu_s()?, self.processes.memory_bytes()?);
-        let ends: BTreeMap<_, _> = self.ends.look().await?;
+        let ends = self.ends.look().await?;
         let of_states = ends.iter().filter(|((stream, _), _)| stream == STATES);
         let stored = of_states.map(|(_, end)| end.unsigned_abs()).sum();
-        let mut sample = Sample { at_s, stored, applied: [0; 3], lags: [0; 3], cpu_s, memory_bytes };
+        let mut offsets = Offsets::new();
         for row in rows {
-            let (service, stream): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-            let (partition, next): (i32, i64) = (row.try_get(2)?, row.try_get(3)?);
-            let service = usize::try_from(service)?;
-            if stream == STATES {
-                sample.applied[service] += next.unsigned_abs();
-            }
-            if let Some(end) = ends.get(&(stream, partition)) {
-                sample.lags[service] += u64::try_from(end - next).unwrap_or_default();
-            }
+            let service = usize::try_from(row.try_get::<_, i32>(0)?)?;
+            offsets.insert((service, (row.try_get(1)?, row.try_get(2)?)), row.try_get(3)?);
         }
-        Ok(sample)
+        let (applied, lags) = progress(&ends, &offsets);
+        Ok(Sample { at_s, stored, applied, lags, cpu_s, memory_bytes })
     }
 
     /// Looks once a second until it fails.
@@ -130,5 +126,47 @@ impl Sampler {
     /// All looks.
     pub(super) fn take(&self) -> Vec<Sample> {
         std::mem::take(&mut held(&self.samples))
+    }
+}
+
+/// Reports that each service has applied, and records that it has not. A place that it has not begun
+/// with is one of which it has applied nothing.
+fn progress(
+    ends: &BTreeMap<Place, i64>,
+    offsets: &Offsets,
+) -> ([u64; SERVICES.len()], [u64; SERVICES.len()]) {
+    let (mut applied, mut lags) = ([0; SERVICES.len()], [0; SERVICES.len()]);
+    for (number, (_, streams)) in SERVICES.iter().enumerate() {
+        for (place, end) in ends.iter().filter(|((stream, _), _)| streams.contains(&stream.as_str())) {
+            let next = offsets.get(&(number, place.clone())).copied().unwrap_or(0);
+            if place.0 == STATES {
+                applied[number] += next.unsigned_abs();
+            }
+            lags[number] += u64::try_from(end - next).unwrap_or_default();
+        }
+    }
+    (applied, lags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_has_not_begun_is_behind_by_everything() {
+        let place = |stream: &str, partition| (stream.to_owned(), partition);
+        let ends = BTreeMap::from([
+            (place(STATES, 0), 10),
+            (place(STATES, 1), 20),
+            (place(COMMANDS, 0), 5),
+            (place(ALARMS, 0), 3),
+        ]);
+        let offsets = Offsets::from([
+            ((0, place(STATES, 0)), 10),
+            ((0, place(STATES, 1)), 18),
+            ((0, place(COMMANDS, 0)), 5),
+            ((1, place(STATES, 1)), 20),
+        ]);
+        assert_eq!(progress(&ends, &offsets), ([28, 20, 0], [2, 10, 33]));
     }
 }

@@ -87,9 +87,9 @@ impl Scene {
             let metrics = tokio::time::timeout(ASK_DEADLINE, service.get("/metrics")).await;
             let metrics = metrics.with_context(|| format!("the {name}'s metrics"))??.text().await?;
             for what in ["lost_records_total", "kafka_poison_total"] {
-                let count = metric(&metrics, &format!("{name}_{what}"));
+                let count = metric(&metrics, what).with_context(|| format!("the {name}'s metrics"))?;
                 if count > 0.0 {
-                    losses.push(format!("{name}_{what} is {count}"));
+                    losses.push(format!("{what} of the {name} is {count}"));
                 }
             }
         }

@@ -22,14 +22,15 @@ use hdrhistogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 
-use crate::bench::figures::delays;
+use crate::bench::figures::long_delays;
 use crate::bench::lock::{CONNACK, SUBACK, ask_for_commands};
 use crate::load::tally::held;
 
 /// Clients that connect at once, as those of a fleet on sockets do.
 pub(super) const CONNECTING: u32 = 256;
-/// Packet ids, and so messages under way.
-const IDS: usize = u16::MAX as usize;
+/// Packet ids of a client, from 1, and so messages of it under way. More would be memory for nothing:
+/// its next message is due in a minute.
+pub(super) const IDS: u16 = 2;
 const PUBACK_HEADER: [u8; 2] = [0x40, 2];
 
 /// All clients.
@@ -66,10 +67,11 @@ enum Stage {
     Leaving,
 }
 
-/// Messages under way, of all clients, by packet id.
+/// Messages under way, of all clients.
 struct Flights {
     begun_at: Instant,
-    /// When each was due, in microseconds since then plus one; 0 where there is none.
+    /// When each was due, in microseconds since then plus one; 0 where there is none. [`IDS`] for each
+    /// client, one client after the other.
     due_us: Box<[AtomicU64]>,
     acked: AtomicU64,
     delays_us: Mutex<Histogram<u64>>,
@@ -85,9 +87,9 @@ impl Crowd {
             left: AtomicUsize::new(0),
             flights: Flights {
                 begun_at: Instant::now(),
-                due_us: (0..IDS).map(|_| AtomicU64::new(0)).collect(),
+                due_us: (0..count as usize * usize::from(IDS)).map(|_| AtomicU64::new(0)).collect(),
                 acked: AtomicU64::new(0),
-                delays_us: Mutex::new(delays()?),
+                delays_us: Mutex::new(long_delays()?),
             },
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -126,9 +128,9 @@ impl Crowd {
         Err(held(&self.failure).take().unwrap_or_else(|| anyhow!("the crowd has failed before")))
     }
 
-    /// Whether no message with this packet id is under way.
-    pub(super) fn is_free(&self, id: u16) -> bool {
-        self.flights.due_us[usize::from(id) - 1].load(Ordering::Relaxed) == 0
+    /// Whether no message of this client with this packet id is under way.
+    pub(super) fn is_free(&self, index: usize, id: u16) -> bool {
+        self.flights.of(index, id).is_some_and(|due_us| due_us.load(Ordering::Relaxed) == 0)
     }
 
     /// The broker's end of a client's stream, on which `hello` has arrived.
@@ -140,8 +142,8 @@ impl Crowd {
     /// Sends a message whose packet id is `id`.
     pub(super) fn publish(&self, index: usize, id: u16, message: &[u8], due: Instant) -> anyhow::Result<()> {
         let due_us = due.saturating_duration_since(self.flights.begun_at).as_micros() as u64 + 1;
-        let before = self.flights.due_us[usize::from(id) - 1].swap(due_us, Ordering::Relaxed);
-        ensure!(before == 0, "{IDS} messages are under way");
+        let before = self.flights.of(index, id).map(|place| place.swap(due_us, Ordering::Relaxed));
+        ensure!(before == Some(0), "packet id {id} of client {index} is not free");
         let mut seat = held(&self.seats[index]);
         seat.input = [&seat.input[..], message].concat().into();
         seat.wake();
@@ -191,7 +193,7 @@ impl Crowd {
                     self.turns.add_permits(1);
                 }
                 Stage::Connected if packet.len() == 4 && packet.starts_with(&PUBACK_HEADER) => {
-                    self.flights.land(u16::from_be_bytes([packet[2], packet[3]]))?;
+                    self.flights.land(index, u16::from_be_bytes([packet[2], packet[3]]))?;
                 }
                 _ => return Err(anyhow!("the broker says {packet:02x?} to client {index}")),
             }
@@ -216,10 +218,14 @@ impl Seat {
 }
 
 impl Flights {
-    fn land(&self, id: u16) -> anyhow::Result<()> {
-        let place = usize::from(id).checked_sub(1).and_then(|place| self.due_us.get(place));
-        let due_us = place.map_or(0, |due_us| due_us.swap(0, Ordering::Relaxed));
-        ensure!(due_us > 0, "PUBACK {id} without a message");
+    fn of(&self, index: usize, id: u16) -> Option<&AtomicU64> {
+        let place = index * usize::from(IDS) + usize::from(id);
+        (1..=IDS).contains(&id).then(|| self.due_us.get(place - 1)).flatten()
+    }
+
+    fn land(&self, index: usize, id: u16) -> anyhow::Result<()> {
+        let due_us = self.of(index, id).map_or(0, |due_us| due_us.swap(0, Ordering::Relaxed));
+        ensure!(due_us > 0, "PUBACK {id} for client {index} without a message");
         let delay = self.begun_at.elapsed().saturating_sub(Duration::from_micros(due_us - 1));
         held(&self.delays_us).saturating_record(delay.as_micros() as u64);
         self.acked.fetch_add(1, Ordering::Relaxed);
@@ -302,8 +308,8 @@ mod tests {
     #[tokio::test]
     async fn a_client_sends_what_it_should_and_then_its_stream_ends() {
         let (crowd, mut line) = connected().await;
-        crowd.publish(1, 7, b"a message", Instant::now()).unwrap();
-        crowd.publish(1, 8, b" and one more", Instant::now()).unwrap();
+        crowd.publish(1, 1, b"a message", Instant::now()).unwrap();
+        crowd.publish(1, 2, b" and one more", Instant::now()).unwrap();
         crowd.leave(1);
         let mut read = Vec::new();
         // In two parts, if there is no room for all of it.
@@ -319,13 +325,21 @@ mod tests {
     #[tokio::test]
     async fn each_message_is_acknowledged_once() {
         let (crowd, mut line) = connected().await;
-        crowd.publish(1, 7, b"a", Instant::now()).unwrap();
-        crowd.publish(1, 0x0102, b"b", Instant::now()).unwrap();
-        line.write_all(&[0x40, 2, 1, 2, 0x40, 2, 0, 7]).await.unwrap();
+        crowd.publish(1, 1, b"a", Instant::now()).unwrap();
+        crowd.publish(1, 2, b"b", Instant::now()).unwrap();
+        // Another client has ids of its own.
+        assert!(crowd.is_free(0, 1) && !crowd.is_free(1, 1));
+        line.write_all(&[0x40, 2, 0, 2, 0x40, 2, 0, 1]).await.unwrap();
         assert_eq!((crowd.acked(), crowd.take_delays().len()), (2, 2));
         crowd.check().unwrap();
-        line.write_all(&[0x40, 2, 0, 7]).await.unwrap_err();
-        assert!(crowd.check().unwrap_err().to_string().contains("PUBACK 7"));
+        line.write_all(&[0x40, 2, 0, 1]).await.unwrap_err();
+        assert!(crowd.check().unwrap_err().to_string().contains("PUBACK 1"));
+        for (id, number) in [(0, "PUBACK 0"), (3, "PUBACK 3"), (0x0102, "PUBACK 258")] {
+            let (crowd, mut line) = connected().await;
+            let [high, low] = u16::to_be_bytes(id);
+            line.write_all(&[0x40, 2, high, low]).await.unwrap_err();
+            assert!(crowd.check().unwrap_err().to_string().contains(number));
+        }
     }
 
     #[tokio::test]
@@ -339,7 +353,7 @@ mod tests {
         drop(line);
         assert!(crowd.check().unwrap_err().to_string().contains("has ended the connection"));
         let (crowd, _line) = connected().await;
-        crowd.publish(1, 7, b"a", Instant::now()).unwrap();
-        crowd.publish(1, 7, b"b", Instant::now()).unwrap_err();
+        crowd.publish(1, 1, b"a", Instant::now()).unwrap();
+        crowd.publish(1, 1, b"b", Instant::now()).unwrap_err();
     }
 }

@@ -33,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::bench::lock::{self, Session};
 use crate::bench::storm::departure_deadline;
-use line::{CONNECTING, Crowd};
+use line::{CONNECTING, Crowd, IDS};
 use reports::{Log, Reported, Reports};
 
 /// Environment variables that configure the process begin with it.
@@ -191,8 +191,8 @@ impl Host {
         }
     }
 
-    /// Messages leave when they are due, whatever comes back; beyond as many as there are packet ids
-    /// they wait, and their delay grows.
+    /// Messages leave when they are due, whatever comes back; a lock of which as many as it has packet
+    /// ids are under way holds up the others, and their delay grows.
     fn report(&self, per_second: f64, seconds: f64, reports: Reports) -> anyhow::Result<Reported> {
         let crowd = self.crowd()?;
         let count = (per_second * seconds) as u64;
@@ -204,34 +204,53 @@ impl Host {
             if now < due {
                 thread::sleep((due - now).max(reports.nap()));
             }
-            log.look(crowd, due, now)?;
+            log.sends(due, now);
+            log.look(crowd, now)?;
             let index = (number * STRIDE % crowd.len() as u64) as usize;
-            let packet_id = 1 + (number % u64::from(u16::MAX)) as u16;
-            while !crowd.is_free(packet_id) {
-                wait_until("the oldest message is acknowledged", crowd, || crowd.is_free(packet_id))?;
+            let round = number / crowd.len() as u64;
+            let packet_id = 1 + (round % u64::from(IDS)) as u16;
+            if !crowd.is_free(index, packet_id) {
+                let asked_at = Instant::now();
+                wait_until("an older message of the same lock is acknowledged", crowd, || {
+                    log.look(crowd, Instant::now())?;
+                    Ok(crowd.is_free(index, packet_id))
+                })?;
+                log.was_held_up(asked_at.elapsed());
             }
             let id = lock::id(crowd.first + index as u32);
-            let message = reports.message(&id, number / crowd.len() as u64, packet_id);
+            let message = reports.message(&id, round, packet_id);
             crowd.publish(index, packet_id, &message, due)?;
             crowd.check()?;
         }
-        wait_until("all messages are acknowledged", crowd, || crowd.acked() - acked_before == count)?;
+        wait_until("all messages are acknowledged", crowd, || {
+            log.look(crowd, Instant::now())?;
+            Ok(crowd.acked() - acked_before == count)
+        })?;
         log.finish(crowd)
     }
 
     fn leave(&self) -> anyhow::Result<()> {
         let crowd = self.crowd()?;
         (0..crowd.len()).for_each(|index| crowd.leave(index));
-        wait_until("the broker has let go of everybody", crowd, || crowd.left() == crowd.len())
+        wait_until("the broker has let go of everybody", crowd, || Ok(crowd.left() == crowd.len()))
     }
 }
 
-fn wait_until(what: &str, crowd: &Crowd, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
+/// Waits as long as messages are acknowledged or clients are let go meanwhile.
+fn wait_until(
+    what: &str,
+    crowd: &Crowd,
+    mut is_so: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let deadline = departure_deadline(crowd.len() as u32);
-    let until = Instant::now() + deadline;
-    while !is_so() {
+    let progress = || (crowd.acked(), crowd.left());
+    let (mut before, mut until) = (progress(), Instant::now() + deadline);
+    while !is_so()? {
         crowd.check()?;
-        ensure!(Instant::now() < until, "it is not so that {what} after {deadline:?}");
+        if progress() != before {
+            (before, until) = (progress(), Instant::now() + deadline);
+        }
+        ensure!(Instant::now() < until, "nothing happens for {deadline:?}, and it is not so that {what}");
         thread::sleep(LOOK_EVERY);
     }
     crowd.check()

@@ -9,7 +9,7 @@ use latchline_shared::message::{Protocol, Qos};
 use serde::{Deserialize, Serialize};
 
 use super::line::Crowd;
-use crate::bench::figures::{Delays, delays};
+use crate::bench::figures::{Delays, long_delays};
 use crate::bench::publishers::payload;
 use crate::client::packet::{self, Publish};
 use crate::feed::Report;
@@ -77,8 +77,11 @@ pub struct Second {
     pub at_s: f64,
     /// CPU time that the clients' thread has used since then.
     pub clients_cpu_s: f64,
-    /// By how much that thread was late, at most: the load's own part of all delays.
+    /// By how much that thread was late, at most, when nothing held it up: the load's own part of all
+    /// delays.
     pub late_ms: f64,
+    /// How long it was held up, because all packet ids of the lock whose turn it was were under way.
+    pub held_up_ms: f64,
     /// Of the messages that were acknowledged in it.
     pub delays: Delays,
 }
@@ -89,6 +92,9 @@ pub(super) struct Log {
     look_at: Instant,
     cpu_before_s: f64,
     late: Duration,
+    held_up: Duration,
+    /// It has been held up, and is still late.
+    is_behind: bool,
     all_us: Histogram<u64>,
     seconds: Vec<Second>,
 }
@@ -103,14 +109,30 @@ impl Log {
             look_at,
             cpu_before_s: super::thread_cpu_s()?,
             late: Duration::ZERO,
-            all_us: delays()?,
+            held_up: Duration::ZERO,
+            is_behind: false,
+            all_us: long_delays()?,
             seconds: Vec::new(),
         })
     }
 
-    /// What was due then is sent now; looks, if it is time to.
-    pub(super) fn look(&mut self, crowd: &Crowd, due: Instant, now: Instant) -> anyhow::Result<()> {
-        self.late = self.late.max(now.saturating_duration_since(due));
+    /// What was due then is sent now.
+    pub(super) fn sends(&mut self, due: Instant, now: Instant) {
+        let late = now.saturating_duration_since(due);
+        self.is_behind &= late > Duration::ZERO;
+        if !self.is_behind {
+            self.late = self.late.max(late);
+        }
+    }
+
+    /// Nothing could be sent for so long, and what is late from now on is late for it.
+    pub(super) fn was_held_up(&mut self, held_up: Duration) {
+        self.held_up += held_up;
+        self.is_behind = true;
+    }
+
+    /// Looks, if it is time to.
+    pub(super) fn look(&mut self, crowd: &Crowd, now: Instant) -> anyhow::Result<()> {
         if now < self.look_at {
             return Ok(());
         }
@@ -125,6 +147,7 @@ impl Log {
             at_s: self.begun_at.elapsed().as_secs_f64(),
             clients_cpu_s: super::thread_cpu_s()? - self.cpu_before_s,
             late_ms: std::mem::take(&mut self.late).as_secs_f64() * 1e3,
+            held_up_ms: std::mem::take(&mut self.held_up).as_secs_f64() * 1e3,
             delays: Delays::of(&taken_us),
         });
         Ok(())
