@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
+use nix::time::ClockId;
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
@@ -242,18 +243,19 @@ pub fn send(id: u32, signal: Signal) -> anyhow::Result<()> {
     kill(Pid::from_raw(id), signal).with_context(|| format!("send {signal} to {id}"))
 }
 
-/// Processor time that a process has used so far, its children not counted.
+/// Processor time that a process has used so far, its children not counted; to the nanosecond.
 pub fn cpu_time(id: u32) -> anyhow::Result<Duration> {
-    // utime and stime.
-    times(id, 2)
+    let pid = Pid::from_raw(i32::try_from(id).context("process id out of range")?);
+    let clock = ClockId::pid_cpu_clock_id(pid).and_then(ClockId::now);
+    Ok(clock.with_context(|| format!("read the processor time of {id}"))?.into())
 }
 
 /// Processor time that a process, the children that it has waited for and its living children have
 /// used so far.
 pub fn family_cpu_time(id: u32) -> anyhow::Result<Duration> {
-    // And cutime and cstime. A child may have ended meanwhile; then its parent has its time.
-    let living = children(id)?.into_iter().filter_map(|child| times(child, 2).ok());
-    Ok(times(id, 4)? + living.sum::<Duration>())
+    // A child may have ended meanwhile; then its parent has its time.
+    let living = children(id)?.into_iter().filter_map(|child| cpu_time(child).ok());
+    Ok(cpu_time(id)? + waited_for(id)? + living.sum::<Duration>())
 }
 
 /// Processor time so far of each living thread of a process, by id, with its name; to the nanosecond.
@@ -274,15 +276,15 @@ pub fn cpu_times_of_threads(id: u32) -> anyhow::Result<BTreeMap<u32, (String, Du
     Ok(threads)
 }
 
-/// The sum of the first `count` times of a process, in the order of `/proc/PID/stat`.
-fn times(id: u32, count: usize) -> anyhow::Result<Duration> {
+/// Processor time of the children that a process has waited for.
+fn waited_for(id: u32) -> anyhow::Result<Duration> {
     /// Of the kernel's interface, whatever its own clock: USER_HZ.
     const TICKS_PER_SECOND: u64 = 100;
     let path = format!("/proc/{id}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    // The name in parentheses may hold blanks; the times begin with the 12th field after it.
+    // The name in parentheses may hold blanks; cutime and cstime are the 14th and 15th field after it.
     let (_, rest) = stat.rsplit_once(')').with_context(|| format!("no name in {path}"))?;
-    let fields = rest.split_ascii_whitespace().skip(11).take(count);
+    let fields = rest.split_ascii_whitespace().skip(13).take(2);
     let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }

@@ -100,13 +100,13 @@ async fn ended(mut bench: Process, parts: &BTreeMap<String, u32>) -> String {
     said
 }
 
-/// By name, of all threads.
+/// By name, of all threads; threads and children may end meanwhile.
 fn children(id: u32) -> BTreeMap<String, u32> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
-    let ids = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    let ids = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
     let ids: Vec<u32> = ids
         .flat_map(|ids| ids.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>())
         .collect();
-    let name = |id: u32| std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap().trim().to_owned();
-    ids.into_iter().map(|id| (name(id), id)).collect()
+    let name = |id: u32| std::fs::read_to_string(format!("/proc/{id}/comm")).ok();
+    ids.into_iter().filter_map(|id| Some((name(id)?.trim().to_owned(), id))).collect()
 }

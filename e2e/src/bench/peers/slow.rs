@@ -150,8 +150,8 @@ async fn turn(
     let (order, _) = subscriber.finish(acknowledged).await?;
     let counted = match target.metrics().await? {
         Some(metrics) => Some(Counted {
-            dropped: metric(&metrics, DROPPED)? as u64,
-            held_back: metric(&metrics, HELD_BACK)? as u64,
+            dropped: metric(&metrics, DROPPED)?.unwrap_or(0.0) as u64,
+            held_back: metric(&metrics, HELD_BACK)?.unwrap_or(0.0) as u64,
         }),
         None => None,
     };

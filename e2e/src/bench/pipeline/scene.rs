@@ -24,6 +24,9 @@ use crate::stack::whole::{Whole, Wishes};
 const AUDITOR: (&str, &str) = ("checkpoint.interval_s", "600");
 /// Those of the client library. The development Kafka needs what tests use.
 const USUAL_PROPERTIES: (&str, &str) = ("consumer.kafka.properties", "{}");
+/// What services count, by the ends of names.
+const LOST: &str = "lost_records_total";
+const POISON: &str = "kafka_poison_total";
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What runs. It ends when it is dropped.
@@ -86,8 +89,11 @@ impl Scene {
         for (name, service) in services {
             let metrics = tokio::time::timeout(ASK_DEADLINE, service.get("/metrics")).await;
             let metrics = metrics.with_context(|| format!("the {name}'s metrics"))??.text().await?;
-            for what in ["lost_records_total", "kafka_poison_total"] {
-                let count = metric(&metrics, what).with_context(|| format!("the {name}'s metrics"))?;
+            let count = |what| metric(&metrics, what).with_context(|| format!("the {name}'s metrics"));
+            let lost = count(LOST)?.with_context(|| format!("the {name} has no ..._{LOST}"))?;
+            // Of each stream one, once there is something to count.
+            let poison = count(POISON)?.unwrap_or(0.0);
+            for (what, count) in [(LOST, lost), (POISON, poison)] {
                 if count > 0.0 {
                     losses.push(format!("{what} of the {name} is {count}"));
                 }
