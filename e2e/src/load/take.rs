@@ -96,10 +96,10 @@ impl Reader {
             return;
         }
         match self.inbox.note(stamp) {
-            Seen::Double if message.qos == Qos::ExactlyOnce => {
-                run.tally.wrong(Cause::Repeated, || message.topic.clone());
+            Seen::Double if message.qos == Qos::AtLeastOnce && message.dup => {
+                run.tally.count(kind, Count::Double);
             }
-            Seen::Double => run.tally.count(kind, Count::Double),
+            Seen::Double => run.tally.wrong(Cause::Repeated, || message.topic.clone()),
             seen => {
                 if seen == Seen::Late {
                     run.tally.wrong(Cause::OutOfOrder, || format!("{} was overtaken", message.topic));

@@ -100,7 +100,8 @@ pub enum Cause {
     Lost,
     /// An acknowledgement or a message out of turn.
     OutOfOrder,
-    /// Received twice at QoS 2.
+    /// Received again, where nothing allows it: the load sends nothing twice, so only a message of QoS 1
+    /// that says so by its DUP flag may come again.
     Repeated,
     /// Something that does not belong there.
     Protocol,
@@ -121,7 +122,7 @@ impl Cause {
             Self::Unacknowledged => "messages not acknowledged",
             Self::Lost => "messages lost",
             Self::OutOfOrder => "out of order",
-            Self::Repeated => "messages repeated at QoS 2",
+            Self::Repeated => "messages repeated without DUP",
             Self::Protocol => "breaches of the protocol",
         }
     }

@@ -286,10 +286,12 @@ async fn what_a_broker_does_wrong_is_counted_by_cause() {
         (Wrong::RefusesMessages, &[Cause::MessageRefused]),
         (Wrong::HangsUpAfterFive, &[Cause::Disconnected, Cause::NotSent]),
         (Wrong::DeliversNothing, &[Cause::Lost]),
+        (Wrong::DeliversTwice, &[Cause::Repeated]),
         (Wrong::SaysNonsense, &[Cause::Protocol]),
         (Wrong::StopsReading, &[Cause::Unacknowledged]),
     ] {
-        let subscribers = if wrong == Wrong::DeliversNothing { "1" } else { "0" };
+        let has_subscriber = matches!(wrong, Wrong::DeliversNothing | Wrong::DeliversTwice);
+        let subscribers = if has_subscriber { "1" } else { "0" };
         let words = "publish -n 1 --rate 100 --seconds 0.5 --drain 0.5 --subscribers";
         let broker = Broker::bind(wrong).await;
         let report = load_wrong(&broker, &format!("{words} {subscribers}")).await.unwrap();
@@ -302,6 +304,7 @@ async fn what_a_broker_does_wrong_is_counted_by_cause() {
             Wrong::ForgetsEveryThirdAck => assert_eq!(faults(&report, Cause::Unacknowledged), due / 3),
             Wrong::RefusesMessages => assert_eq!(faults(&report, Cause::MessageRefused), due),
             Wrong::DeliversNothing => assert_eq!(faults(&report, Cause::Lost), due),
+            Wrong::DeliversTwice => assert_eq!(faults(&report, Cause::Repeated), due),
             _ => {}
         }
     }

@@ -23,6 +23,7 @@ pub(super) enum Wrong {
     RefusesMessages,
     HangsUpAfterFive,
     DeliversNothing,
+    DeliversTwice,
     SaysNonsense,
     /// It reads no more when the first message comes.
     StopsReading,
@@ -141,6 +142,10 @@ impl Hub {
                 return Vec::new();
             }
             Wrong::DeliversNothing | Wrong::TradesLosses => {}
+            Wrong::DeliversTwice => {
+                self.send(topic.to_owned(), payload.clone()).await;
+                self.send(topic.to_owned(), payload).await;
+            }
             _ => self.send(topic.to_owned(), payload).await,
         }
         ack
