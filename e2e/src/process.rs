@@ -172,7 +172,12 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        send(self.id(), signal).with_context(|| format!("to {}", self.name))
+        // Held, so that nobody reaps it meanwhile: its number may be another's then.
+        let mut child = child(&self.child);
+        if let Some(status) = child.try_wait()? {
+            bail!("{} has ended ({status})", self.name);
+        }
+        send(child.id(), signal).with_context(|| format!("to {}", self.name))
     }
 }
 

@@ -46,17 +46,12 @@ impl fmt::Display for Spread {
     }
 }
 
-/// From 1 µs to a minute, with three digits; what takes longer counts as a minute.
-const DELAY_US_MAX: u64 = 60_000_000;
+/// From 1 µs to a day, with three digits: what is late by hours must not look like a minute.
+const DELAY_US_MAX: u64 = 24 * 3_600 * 1_000_000;
 
 /// A histogram of delays in microseconds.
 pub fn delays() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, DELAY_US_MAX, 3).context("make a histogram of delays")
-}
-
-/// The same of delays up to a day, for what may take hours.
-pub fn long_delays() -> anyhow::Result<Histogram<u64>> {
-    Histogram::new_with_bounds(1, 24 * 60 * DELAY_US_MAX, 3).context("make a histogram of delays")
 }
 
 /// Delays in milliseconds.

@@ -39,8 +39,10 @@ pub struct Heard {
     pub kind: Kind,
     /// Messages acknowledged to their publishers meanwhile.
     pub acknowledged: u64,
-    /// Messages that it got, those that came again included.
+    /// Of these, different messages that it got.
     pub received: u64,
+    /// Messages that it got again.
+    pub duplicates: u64,
 }
 
 /// A broker, and what was measured.
@@ -254,7 +256,8 @@ impl Seat {
             Some((subscriber, before)) => {
                 let acknowledged = self.publishers.acked() - before;
                 let (order, _) = subscriber.finish(acknowledged).await?;
-                Some(Heard { kind, acknowledged, received: order.received + order.duplicates })
+                let (received, duplicates) = (order.received, order.duplicates);
+                Some(Heard { kind, acknowledged, received, duplicates })
             }
         };
         drop(self.publishers);

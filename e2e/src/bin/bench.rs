@@ -226,8 +226,8 @@ async fn measure_scale(run: ScaleRun) -> anyhow::Result<()> {
     let figures = scale::measure(kafka.choice().name(), &surroundings, plan, tell).await?;
     println!("{figures}");
     keep(&figures, run.json.as_deref())?;
-    draw(run.svg, || figures.svg())?;
-    figures.check()
+    figures.check()?;
+    draw(run.svg, || figures.svg())
 }
 
 async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
@@ -242,8 +242,8 @@ async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
     let pipeline = pipeline::measure(Choice::of_environment()?, plan, tell).await?;
     println!("{pipeline}");
     keep(&pipeline, run.json.as_deref())?;
-    draw(run.svg, || pipeline.svg())?;
     pipeline.check()?;
+    draw(run.svg, || pipeline.svg())?;
     ensure!(pipeline.verdict.holds, "it does not hold");
     Ok(())
 }

@@ -141,8 +141,8 @@ impl Chaos {
 }
 
 impl Outcome {
-    /// An error unless a fault has struck, every promise was kept, no end of the broker excuses more than it explains, and all
-    /// programs ended in order.
+    /// An error unless a fault has struck, every promise was kept, no end of the broker excuses more than
+    /// it explains, and all programs ended in order.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.trials.is_empty(), "no fault has struck: nothing was tried");
         ensure!(self.account.is_clean(), "promises were broken: {}", self.account.broken_in_words());

@@ -20,7 +20,6 @@ use crate::stack::{ALARMS, COMMANDS, FINDINGS, REJECTED, SERVICES, STATES};
 /// Longest read of everything that Kafka has.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// What each service reads, and the streams of what it could not use.
 /// The broker's metric of records that Kafka has not stored yet.
 const PENDING: &str = "broker_bridge_pending_records ";
 /// What is compared record by record.

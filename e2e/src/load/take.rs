@@ -17,6 +17,9 @@ use crate::load::run::Answers;
 use crate::load::stamp::Stamp;
 use crate::load::tally::{Cause, Count, Delay, Kind, held};
 
+/// How it is delivered, and how it was published, where a message may come again.
+const AT_LEAST_ONCE: (Qos, Qos) = (Qos::AtLeastOnce, Qos::AtLeastOnce);
+
 impl Reader {
     /// Takes one packet.
     pub(super) fn take(&mut self, packet: Packet) -> anyhow::Result<()> {
@@ -96,7 +99,7 @@ impl Reader {
             return;
         }
         match self.inbox.note(stamp) {
-            Seen::Double if message.qos == Qos::AtLeastOnce && message.dup => {
+            Seen::Double if message.dup && (message.qos, run.settings.qos) == AT_LEAST_ONCE => {
                 run.tally.count(kind, Count::Double);
             }
             Seen::Double => run.tally.wrong(Cause::Repeated, || message.topic.clone()),

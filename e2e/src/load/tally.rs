@@ -100,8 +100,8 @@ pub enum Cause {
     Lost,
     /// An acknowledgement or a message out of turn.
     OutOfOrder,
-    /// Received again, where nothing allows it: the load sends nothing twice, so only a message of QoS 1
-    /// that says so by its DUP flag may come again.
+    /// Received again, where nothing allows it: the load sends nothing twice, so only a message that was
+    /// published and is delivered at QoS 1, and says so by its DUP flag, may come again.
     Repeated,
     /// Something that does not belong there.
     Protocol,

@@ -21,11 +21,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
+use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
+use rustix::io::Errno;
 use rustix::net::{listen, sockopt::socket_acceptconn};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -40,10 +42,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).context("usage: rumqttd IP:PORT")?;
     let listen = address.parse().with_context(|| format!("{address} is not IP:PORT"))?;
-    let widener = thread::spawn(widen);
+    thread::spawn(|| {
+        // With its own short queue it would be measured for what the kernel refuses.
+        if let Err(error) = widen() {
+            eprintln!("rumqttd: {error:#}");
+            exit(1);
+        }
+    });
     // Returns when its listener ends.
-    Broker::new(config(listen)).start().context("rumqttd")?;
-    widener.join().map_or(Ok(()), |outcome| outcome)
+    Broker::new(config(listen)).start().context("rumqttd")
 }
 
 /// Lengthens the accept queue of the listener, once it is there.
@@ -63,10 +70,13 @@ fn listener() -> anyhow::Result<Option<OwnedFd>> {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).context("this process")?;
     for entry in std::fs::read_dir("/proc/self/fd").context("open files")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        // Others are closed meanwhile, or are no sockets.
-        let file = number.and_then(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok());
-        if let Some(file) = file.filter(|file| socket_acceptconn(file).unwrap_or(false)) {
-            return Ok(Some(file));
+        let Some(number) = number else { continue };
+        match pidfd_getfd(&this, number, PidfdGetfdFlags::empty()) {
+            // Others are no sockets.
+            Ok(file) if socket_acceptconn(&file).unwrap_or(false) => return Ok(Some(file)),
+            // It has been closed meanwhile.
+            Ok(_) | Err(Errno::BADF) => {}
+            Err(error) => return Err(error).context("a handle of rumqttd's listener"),
         }
     }
     Ok(None)

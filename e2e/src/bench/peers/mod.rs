@@ -222,9 +222,10 @@ impl Peers {
                 ensure!(*disordered == 0, "{name}: {disordered} out of order");
             }
         }
-        for Heard { kind, acknowledged, received } in self.heard.iter().filter(|heard| heard.kind.is_ours()) {
-            let name = kind.name();
+        for heard in self.heard.iter().filter(|heard| heard.kind.is_ours()) {
+            let (name, Heard { acknowledged, received, duplicates, .. }) = (heard.kind.name(), heard);
             ensure!(acknowledged == received, "{name}: {acknowledged} acknowledged, {received} received");
+            ensure!(*duplicates == 0, "{name} delivered {duplicates} messages twice");
         }
         self.slow.iter().try_for_each(Slow::check)?;
         let of_subscribers = self.received.iter().filter_map(|received| received.stored.as_ref());

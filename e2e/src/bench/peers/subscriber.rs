@@ -39,6 +39,8 @@ const READ_BYTES: usize = 64 * 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After everything was acknowledged: who has heard nothing for so long gets nothing more.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Without progress in writing an acknowledgement.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// More than anybody sends: it is not known yet how many there are.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -231,6 +233,7 @@ impl Subscriber {
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(LOOK_EVERY))?;
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         let (awaited, received) = (AtomicU64::new(UNKNOWN), AtomicU64::new(0));
         let orders = Arc::new(Orders { awaited, reads: Mutex::new(reads), received });
         let looks_at = Arc::clone(&orders);
@@ -316,5 +319,9 @@ fn listen(mut stream: TcpStream, orders: &Orders) -> anyhow::Result<(Order, Inst
         }
         stream.write_all(&answers).context("PUBACK")?;
         answers.clear();
+        // Who goes on sending what has come before is not waited for.
+        if order.received + order.duplicates > orders.awaited.load(Ordering::Relaxed).saturating_mul(2) {
+            return Ok((order, last_at));
+        }
     }
 }

@@ -77,9 +77,12 @@ impl Peers {
 
     fn heard_table(&self) -> String {
         let mut table = String::new();
-        for Heard { kind, acknowledged, received } in &self.heard {
+        for Heard { kind, acknowledged, received, duplicates } in &self.heard {
             let (name, missing) = (kind.name(), acknowledged.saturating_sub(*received));
-            let _ = write!(table, "  {name}: one subscriber got {received} of {acknowledged} acknowledged");
+            let _ = write!(
+                table,
+                "  {name}: one subscriber got {received} of {acknowledged} acknowledged, {duplicates} twice"
+            );
             if kind.is_ours() {
                 let _ = write!(table, "   all: {}", held(missing as f64, 0.0));
             }

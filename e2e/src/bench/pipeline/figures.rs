@@ -36,7 +36,10 @@ pub struct Lag {
     pub at_end: u64,
     /// Records a second by which it grew in the second half, by the line that fits best.
     pub growth_per_second: f64,
-    /// Whether that is more than noise.
+    /// Records by which it was further behind at the end of the window than in its middle; the median
+    /// of a twentieth of the window each, so that no single look decides.
+    pub further: i64,
+    /// Whether one of both is more than noise.
     pub is_growing: bool,
     /// Reports that it applied, or acknowledged, a second.
     pub applied_per_second: f64,
@@ -93,9 +96,8 @@ impl Lag {
         let growth_per_second = slope(&line);
         let at_end = points.last().map_or(0, |point| point.1);
         // The line does not show what begins shortly before the end.
-        let mut begin: Vec<u64> = half[..half.len().div_ceil(10)].iter().map(|point| point.1).collect();
-        begin.sort_unstable();
-        let further = at_end.saturating_sub(begin.get(begin.len() / 2).copied().unwrap_or(at_end));
+        let few = half.len().div_ceil(10);
+        let further = median(&half[half.len() - few..]) - median(&half[..few]);
         let growth = (growth_per_second * window_s / 2.0).max(further as f64);
         Self {
             service,
@@ -104,10 +106,18 @@ impl Lag {
             max: at(1.0),
             at_end,
             growth_per_second,
+            further,
             is_growing: growth > GROWTH_S_MAX * per_second,
             applied_per_second,
         }
     }
+}
+
+/// Records behind; 0 of nothing.
+fn median(points: &[(f64, u64)]) -> i64 {
+    let mut sorted: Vec<u64> = points.iter().map(|point| point.1).collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).map_or(0, |&records| records as i64)
 }
 
 /// Of the line that fits best.
@@ -157,9 +167,9 @@ pub(super) fn verdict(
 ) -> anyhow::Result<Verdict> {
     let mut why = losses.to_vec();
     for lag in lags.iter().filter(|lag| lag.is_growing) {
-        let Lag { service, growth_per_second, at_end, .. } = lag;
+        let Lag { service, growth_per_second, further, .. } = lag;
         why.push(format!(
-            "the {service} falls behind, by {growth_per_second:.0} records a second, and by {at_end} in the end"
+            "the {service} falls behind: in the second half by {further} records, the fitted line rises by {growth_per_second:.0} a second"
         ));
     }
     let window_s = plan.window.as_secs_f64();
@@ -226,7 +236,7 @@ mod tests {
         // A second and a half is noise, two and a half are not.
         for (lag, is_growing) in [(150, false), (250, true)] {
             let samples: Vec<_> = (0..=100)
-                .map(|second| sample(f64::from(second), if second > 98 { lag } else { 0 }))
+                .map(|second| sample(f64::from(second), if second > 96 { lag } else { 0 }))
                 .collect();
             let late = &lags(&samples, 100.0, 100.0).unwrap()[0];
             assert_eq!((late.is_growing, late.at_end), (is_growing, lag), "{late:?}");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
@@ -26,6 +26,7 @@ const AUDITOR: (&str, &str) = ("checkpoint.interval_s", "600");
 const USUAL_PROPERTIES: (&str, &str) = ("consumer.kafka.properties", "{}");
 /// What services count, by the ends of names.
 const LOST: &str = "lost_records_total";
+const LOST_OF_KAFKA: &str = "kafka_lost_records_total";
 const POISON: &str = "kafka_poison_total";
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -90,7 +91,9 @@ impl Scene {
             let metrics = tokio::time::timeout(ASK_DEADLINE, service.get("/metrics")).await;
             let metrics = metrics.with_context(|| format!("the {name}'s metrics"))??.text().await?;
             let count = |what| metric(&metrics, what).with_context(|| format!("the {name}'s metrics"));
-            let lost = count(LOST)?.with_context(|| format!("the {name} has no ..._{LOST}"))?;
+            // Every service has this one; some have another beside it.
+            ensure!(count(LOST_OF_KAFKA)?.is_some(), "the {name} has no ..._{LOST_OF_KAFKA}");
+            let lost = count(LOST)?.unwrap_or(0.0);
             // Of each stream one, once there is something to count.
             let poison = count(POISON)?.unwrap_or(0.0);
             for (what, count) in [(LOST, lost), (POISON, poison)] {
@@ -99,8 +102,13 @@ impl Scene {
                 }
             }
         }
-        let row = self.client().await?.query_one("select count(*) from monitor.lock_current", &[]).await?;
-        let known: i64 = row.get(0);
+        let known = async {
+            let row =
+                self.client().await?.query_one("select count(*) from monitor.lock_current", &[]).await?;
+            anyhow::Ok(row.try_get::<_, i64>(0)?)
+        };
+        let known =
+            tokio::time::timeout(ASK_DEADLINE, known).await.context("count the monitor's locks")??;
         if known.unsigned_abs() != locks {
             losses.push(format!("the monitor knows {known} of {locks} locks"));
         }

@@ -46,15 +46,16 @@ impl Pipeline {
     fn write_lags(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nbehind, in records               p50        p99        max     at end    growth/s  applied/s"
+            "\nbehind, in records               p50        p99        max     at end   in 2nd half    growth/s  applied/s"
         )?;
         for lag in &self.lags {
-            let Lag { service, p50, p99, max, at_end, growth_per_second, is_growing, applied_per_second } =
-                lag;
-            let word = if *is_growing { "GROWS" } else { "does not grow" };
+            let Lag {
+                service, p50, p99, max, at_end, growth_per_second, further, applied_per_second, ..
+            } = lag;
+            let word = if lag.is_growing { "GROWS" } else { "does not grow" };
             writeln!(
                 f,
-                "  {service:22} {p50:11} {p99:10} {max:10} {at_end:10} {growth_per_second:11.1} {applied_per_second:10.0}   {word}"
+                "  {service:22} {p50:11} {p99:10} {max:10} {at_end:10} {further:+13} {growth_per_second:11.1} {applied_per_second:10.0}   {word}"
             )?;
         }
         Ok(())

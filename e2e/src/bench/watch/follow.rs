@@ -10,8 +10,7 @@ use latchline_shared::kit::clock;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use crate::bench::figures::delays;
-use crate::bench::figures::{Delays, Spread};
+use crate::bench::figures::{Delays, Spread, delays};
 use crate::stack::STATES;
 
 const BEHIND_EVERY: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ pub(super) mod follow;
 use serde::Serialize;
 
 use crate::bench::figures::Delays;
-use crate::bench::figures::long_delays;
+use crate::bench::figures::delays;
 
 /// Where a report ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -70,7 +70,7 @@ impl Timed {
     /// Of all reports that were followed to there.
     pub(super) fn of(chain: Chain, probes: &[Probe]) -> anyhow::Result<Self> {
         let of_chain = || probes.iter().filter(move |probe| probe.chain == chain);
-        let mut delays_us = long_delays()?;
+        let mut delays_us = delays()?;
         for after_s in of_chain().filter_map(|probe| probe.after_s) {
             delays_us.saturating_record((after_s * 1e6) as u64);
         }

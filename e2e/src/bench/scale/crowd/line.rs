@@ -22,7 +22,7 @@ use hdrhistogram::Histogram;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 
-use crate::bench::figures::long_delays;
+use crate::bench::figures::delays;
 use crate::bench::lock::{CONNACK, SUBACK, ask_for_commands};
 use crate::load::tally::held;
 
@@ -89,7 +89,7 @@ impl Crowd {
                 begun_at: Instant::now(),
                 due_us: (0..count as usize * usize::from(IDS)).map(|_| AtomicU64::new(0)).collect(),
                 acked: AtomicU64::new(0),
-                delays_us: Mutex::new(long_delays()?),
+                delays_us: Mutex::new(delays()?),
             },
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),

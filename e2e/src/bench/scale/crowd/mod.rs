@@ -236,7 +236,10 @@ impl Host {
     }
 }
 
-/// Waits as long as messages are acknowledged or clients are let go meanwhile.
+/// How many times the deadline of a wait that makes progress may pass.
+const EXTENSIONS_MAX: u32 = 10;
+
+/// Waits as long as messages are acknowledged or clients are let go meanwhile, within reason.
 fn wait_until(
     what: &str,
     crowd: &Crowd,
@@ -245,12 +248,15 @@ fn wait_until(
     let deadline = departure_deadline(crowd.len() as u32);
     let progress = || (crowd.acked(), crowd.left());
     let (mut before, mut until) = (progress(), Instant::now() + deadline);
+    let end = Instant::now() + deadline * EXTENSIONS_MAX;
     while !is_so()? {
         crowd.check()?;
+        let now = Instant::now();
         if progress() != before {
-            (before, until) = (progress(), Instant::now() + deadline);
+            (before, until) = (progress(), now + deadline);
         }
-        ensure!(Instant::now() < until, "nothing happens for {deadline:?}, and it is not so that {what}");
+        ensure!(now < until, "nothing happens for {deadline:?}, and it is not so that {what}");
+        ensure!(now < end, "it is not so that {what} after {:?}", deadline * EXTENSIONS_MAX);
         thread::sleep(LOOK_EVERY);
     }
     crowd.check()

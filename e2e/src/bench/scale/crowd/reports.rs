@@ -9,7 +9,7 @@ use latchline_shared::message::{Protocol, Qos};
 use serde::{Deserialize, Serialize};
 
 use super::line::Crowd;
-use crate::bench::figures::{Delays, long_delays};
+use crate::bench::figures::{Delays, delays};
 use crate::bench::publishers::payload;
 use crate::client::packet::{self, Publish};
 use crate::feed::Report;
@@ -93,8 +93,8 @@ pub(super) struct Log {
     cpu_before_s: f64,
     late: Duration,
     held_up: Duration,
-    /// It has been held up, and is still late.
-    is_behind: bool,
+    /// For so long it has been held up since it was last in time.
+    debt: Duration,
     all_us: Histogram<u64>,
     seconds: Vec<Second>,
 }
@@ -110,8 +110,8 @@ impl Log {
             cpu_before_s: super::thread_cpu_s()?,
             late: Duration::ZERO,
             held_up: Duration::ZERO,
-            is_behind: false,
-            all_us: long_delays()?,
+            debt: Duration::ZERO,
+            all_us: delays()?,
             seconds: Vec::new(),
         })
     }
@@ -119,16 +119,15 @@ impl Log {
     /// What was due then is sent now.
     pub(super) fn sends(&mut self, due: Instant, now: Instant) {
         let late = now.saturating_duration_since(due);
-        self.is_behind &= late > Duration::ZERO;
-        if !self.is_behind {
-            self.late = self.late.max(late);
-        }
+        // What it catches up is no debt any more.
+        self.debt = self.debt.min(late);
+        self.late = self.late.max(late - self.debt);
     }
 
-    /// Nothing could be sent for so long, and what is late from now on is late for it.
+    /// Nothing could be sent for so long, and as much of what is late from now on is due to it.
     pub(super) fn was_held_up(&mut self, held_up: Duration) {
         self.held_up += held_up;
-        self.is_behind = true;
+        self.debt += held_up;
     }
 
     /// Looks, if it is time to.
