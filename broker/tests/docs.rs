@@ -11,11 +11,11 @@ use latchline_broker::config::DEFAULT_TOML;
 
 const PAGE: &str = include_str!("../../docs/limits.md");
 
-/// Number settings of the default configuration by their full key, digits only.
-fn numbers() -> BTreeMap<String, String> {
+/// Number settings of a default configuration by their full key, digits only.
+fn numbers(toml: &str) -> BTreeMap<String, String> {
     let mut section = "";
     let mut numbers = BTreeMap::new();
-    for line in DEFAULT_TOML.lines() {
+    for line in toml.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name;
         } else if let Some((key, value)) = line.split_once(" = ") {
@@ -43,7 +43,7 @@ fn rows() -> BTreeMap<String, String> {
 
 #[test]
 fn every_limit_has_a_row_with_its_default() {
-    let (numbers, rows) = (numbers(), rows());
+    let (numbers, rows) = (numbers(DEFAULT_TOML), rows());
     let limits: Vec<_> = numbers.keys().filter(|key| key.starts_with("limits.")).collect();
     assert!(limits.len() > 20, "{limits:?}");
     for key in limits {
@@ -52,6 +52,30 @@ fn every_limit_has_a_row_with_its_default() {
     for (key, default) in &rows {
         assert_eq!(Some(default), numbers.get(key), "docs/limits.md about {key}");
     }
+}
+
+#[test]
+fn the_rows_of_the_services_have_their_defaults() {
+    const SERVICES: [&str; 3] = ["auditor", "monitor", "notifier"];
+    let of_service = |service: &&str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../config/{service}.toml"));
+        numbers(&fs::read_to_string(file).unwrap())
+    };
+    let defaults: BTreeMap<_, _> = SERVICES.iter().map(|service| (*service, of_service(service))).collect();
+    let mut rows = 0;
+    for line in PAGE.lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, services, key, default, ..] = cells[..] else { continue };
+        let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`')) else { continue };
+        for (service, defaults) in &defaults {
+            if services == "all" || services.split(", ").any(|name| name == *service) {
+                rows += 1;
+                let default = default.replace(',', "");
+                assert_eq!(defaults.get(key), Some(&default), "docs/limits.md about {key} of the {service}");
+            }
+        }
+    }
+    assert!(rows > 60, "only {rows} rows were found");
 }
 
 /// Path and text of all files below a folder.
