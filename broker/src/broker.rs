@@ -186,10 +186,12 @@ impl Broker {
     /// Publishes a will or an administrator's message: nobody waits for its acknowledgement, and
     /// nobody can be held back.
     pub fn publish_unattended(&self, client: &Client, message: Message) -> Published {
-        let published = self.publish(client, None, message);
-        if let Published::Accepted { full, .. } = &published {
-            for _ in full {
-                self.metrics.dropped("slow_receiver");
+        let mut published = self.publish(client, None, message);
+        if let Published::Accepted { full, .. } = &mut published {
+            for (mailbox, delivery) in full.drain(..) {
+                if !mailbox.push_ahead(delivery) {
+                    self.metrics.dropped("slow_receiver");
+                }
             }
         }
         published

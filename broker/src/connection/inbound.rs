@@ -68,7 +68,8 @@ impl Connection {
             Published::Accepted { receipt, full } => {
                 if !full.is_empty() {
                     self.broker.metrics.paused("slow_receiver");
-                    self.stalled = full;
+                    let places = full.into_iter().map(|(mailbox, delivery)| (mailbox.place(), delivery));
+                    self.stalled = places.collect();
                     self.stalled_until = received_at + self.broker.limits.slow_receiver_wait;
                 }
                 self.push_ack(PendingAck {

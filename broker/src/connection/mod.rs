@@ -47,7 +47,7 @@ use crate::broker::Broker;
 use crate::packet::types::{Incoming, Will, reason};
 use crate::session::Session;
 use crate::session::delivery::Delivery;
-use crate::session::mailbox::{Mail, Mailbox, Pushed, Signal};
+use crate::session::mailbox::{self, Mail, Mailbox, Pushed, Signal};
 use acks::AckQueue;
 use alias::Aliases;
 use deferred::Deferred;
@@ -113,7 +113,7 @@ struct Connection {
     /// When the socket stopped taking output.
     stuck_since: Option<Instant>,
     /// Deliveries whose receivers have no room, and how long they are waited for.
-    stalled: Vec<(Arc<Mailbox>, Delivery)>,
+    stalled: Vec<(mailbox::Place, Delivery)>,
     stalled_until: Instant,
     /// What came meanwhile.
     deferred: Option<Box<Deferred>>,
@@ -195,15 +195,15 @@ impl Connection {
     /// Pushes deliveries whose receivers had no room, once they have it or are given up.
     fn push_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let mut did = false;
-        while let Some((mailbox, _)) = self.stalled.last() {
-            if mailbox.poll_room(cx).is_pending() {
+        while let Some((place, _)) = self.stalled.last() {
+            if place.poll_turn(cx).is_pending() {
                 break;
             }
-            let Some((mailbox, delivery)) = self.stalled.pop() else { break };
-            match mailbox.push(delivery) {
+            let Some((place, delivery)) = self.stalled.pop() else { break };
+            match place.push(delivery) {
                 Pushed::Queued => {}
                 Pushed::Dropped(cause) => self.broker.metrics.dropped(cause),
-                Pushed::Full(delivery) => self.stalled.push((mailbox, delivery)),
+                Pushed::Full(delivery) => self.stalled.push((place, delivery)),
             }
             did = true;
         }
@@ -427,8 +427,8 @@ impl Connection {
             });
         }
         if stalled {
-            for (mailbox, _) in &self.stalled {
-                mailbox.set_lagging();
+            for (place, _) in &self.stalled {
+                place.mailbox().set_lagging();
             }
         }
         if draining {

@@ -5,16 +5,24 @@
 //! connection's task. While nobody is connected the same queue is the offline queue.
 //!
 //! A full queue is handled by who is there: without a connection the message is dropped and
-//! counted; with one, the publisher is held back until there is room. A receiver that makes no room
-//! in time is marked as lagging and loses messages (counted) until it has drained half of its
-//! queue, so that one stuck receiver cannot hold back everybody again and again.
+//! counted; with one, the publisher is held back at a [`Place`] of its own. Once half of the queue has
+//! been drained, as many are called as there is room for, in the order in which they came, and nobody
+//! else is let in while anybody waits: else those who happen to be awake would take each room that
+//! becomes free, and others would wait in vain. A receiver that makes no room in time is marked as
+//! lagging and loses messages (counted) until it has drained half of its queue, so that one stuck
+//! receiver cannot hold back everybody again and again.
 //!
 //! Invariant: `bytes` is the sum of the queued deliveries' bytes.
 //! Ordering: deliveries are popped in the order in which they were pushed.
 
-use std::collections::VecDeque;
+mod place;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytestring::ByteString;
@@ -22,6 +30,7 @@ use latchline_shared::message::Qos;
 
 use super::delivery::Delivery;
 use super::subscriptions::Subscriptions;
+pub use place::Place;
 
 /// Number of a session, unique in the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +63,7 @@ pub enum Pushed {
     Queued,
     /// It was dropped, for this cause (a metric's label).
     Dropped(&'static str),
-    /// There is no room, but the receiver is connected: wait for room and push again.
+    /// There is no room, or others wait for it, but the receiver is connected: wait at a [`Place`].
     Full(Delivery),
 }
 
@@ -85,7 +94,12 @@ struct Inner {
     lagging: bool,
     signal: Option<Signal>,
     receiver: Option<Waker>,
-    publishers: Vec<Waker>,
+    /// Those who wait for room, by the number of their place.
+    waiting: BTreeMap<u64, Waker>,
+    /// Numbers up to this one are taken.
+    last_place: u64,
+    /// Places up to this one have been called, and may push.
+    called: u64,
 }
 
 impl Mailbox {
@@ -151,25 +165,19 @@ impl Mailbox {
         let dropped = before - inner.queue.len();
         inner.bytes = inner.queue.iter().map(Delivery::bytes).sum();
         inner.queue.shrink_to_fit();
-        wake_all(&mut inner.publishers);
+        call(&mut inner, usize::MAX);
         dropped
     }
 
-    /// Queues a delivery if there is room.
+    /// Queues a delivery if there is room, and nobody waits for it.
     pub fn push(&self, delivery: Delivery) -> Pushed {
-        let mut inner = self.lock();
+        let inner = self.lock();
         let online = self.online.load(Ordering::Acquire);
         if !online && delivery.qos == Qos::AtMostOnce {
             return Pushed::Dropped("offline_qos0");
         }
-        if self.has_room(&inner) {
-            inner.bytes += delivery.bytes();
-            inner.queue.push_back(delivery);
-            let receiver = if inner.queue.len() == 1 { inner.receiver.take() } else { None };
-            drop(inner);
-            if let Some(receiver) = receiver {
-                receiver.wake();
-            }
+        if self.is_open(&inner) {
+            enqueue(inner, delivery);
             return Pushed::Queued;
         }
         match (online, delivery.qos) {
@@ -180,24 +188,33 @@ impl Mailbox {
         }
     }
 
-    /// Ready when a push makes sense again: there is room, or waiting for it is over.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Queues a delivery that found the queue [full](Pushed::Full) and whose publisher cannot wait: if
+    /// there is room, before those who wait for it. Whether it was queued.
+    pub fn push_ahead(&self, delivery: Delivery) -> bool {
+        let inner = self.lock();
+        let has_room = self.has_room(&inner) && !inner.lagging;
+        if has_room {
+            enqueue(inner, delivery);
+        }
+        has_room
+    }
+
+    /// A place at the end of those who wait for room.
+    pub fn place(self: &Arc<Self>) -> Place {
         let mut inner = self.lock();
-        if self.has_room(&inner) || inner.lagging || !self.is_online() {
-            return Poll::Ready(());
-        }
-        // A publisher that pings all the while looks often.
-        if !inner.publishers.last().is_some_and(|last| last.will_wake(cx.waker())) {
-            inner.publishers.push(cx.waker().clone());
-        }
-        Poll::Pending
+        inner.last_place += 1;
+        let number = inner.last_place;
+        // Nobody else is let in from now on.
+        inner.waiting.insert(number, Waker::noop().clone());
+        drop(inner);
+        Place { mailbox: Arc::clone(self), number }
     }
 
     /// Nobody shall wait for this receiver any more until it has drained half of its queue.
     pub fn set_lagging(&self) {
         let mut inner = self.lock();
         inner.lagging = true;
-        wake_all(&mut inner.publishers);
+        call(&mut inner, usize::MAX);
     }
 
     /// Takes the next delivery.
@@ -209,12 +226,7 @@ impl Mailbox {
             // An idle connection holds no buffer.
             inner.queue = VecDeque::new();
         }
-        let half_empty =
-            inner.queue.len() <= self.limits.messages_max / 2 && inner.bytes <= self.limits.bytes_max / 2;
-        if half_empty {
-            inner.lagging = false;
-            wake_all(&mut inner.publishers);
-        }
+        self.look_for_room(&mut inner);
         Some(delivery)
     }
 
@@ -246,6 +258,21 @@ impl Mailbox {
         }
     }
 
+    /// Once half is drained, calls those for whom there is room.
+    fn look_for_room(&self, inner: &mut Inner) {
+        let QueueLimits { messages_max, bytes_max } = self.limits;
+        if inner.queue.len() <= messages_max / 2 && inner.bytes <= bytes_max / 2 {
+            inner.lagging = false;
+            // Those who have been called have not pushed yet.
+            let called = inner.waiting.range(..=inner.called).count();
+            call(inner, (messages_max - inner.queue.len()).saturating_sub(called));
+        }
+    }
+
+    fn is_open(&self, inner: &Inner) -> bool {
+        self.has_room(inner) && inner.waiting.is_empty() && !inner.lagging
+    }
+
     fn has_room(&self, inner: &Inner) -> bool {
         inner.queue.len() < self.limits.messages_max && inner.bytes < self.limits.bytes_max
     }
@@ -255,8 +282,20 @@ impl Mailbox {
     }
 }
 
-fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in std::mem::take(wakers) {
-        waker.wake();
+fn enqueue(mut inner: MutexGuard<'_, Inner>, delivery: Delivery) {
+    inner.bytes += delivery.bytes();
+    inner.queue.push_back(delivery);
+    let receiver = if inner.queue.len() == 1 { inner.receiver.take() } else { None };
+    drop(inner);
+    if let Some(receiver) = receiver {
+        receiver.wake();
+    }
+}
+
+/// Calls the next of those who wait, once each.
+fn call(inner: &mut Inner, count: usize) {
+    for (&number, waker) in inner.waiting.range(inner.called + 1..).take(count) {
+        inner.called = number;
+        waker.wake_by_ref();
     }
 }
