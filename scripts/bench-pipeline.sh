@@ -2,7 +2,7 @@
 # make bench-pipeline: the reports of a million locks from MQTT through Kafka into all three services, as
 # a table and a plot; docs/benchmarks.md explains the figures. About fifteen minutes, 10 GB of memory and
 # 15 GB of disk in the temporary folder. Arguments go to the benchmark (--help lists them): --rate finds
-# the rate that holds. KAFKA=apache where Java 17 and Maven are found; the development Kafka keeps too
+# the rate that holds, --svg FILE draws the plot. KAFKA=apache where Java 17 and Maven are found; the development Kafka keeps too
 # little for a service that is behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +11,4 @@ scripts/setup.sh run
   printf 'bench: building in release mode; the first time this takes a few minutes\n' >&2
 cargo build --quiet --release --package latchline-auditor --bin latchline-auditor --package latchline-monitor --bin latchline-monitor \
   --package latchline-notifier --bin latchline-notifier --package latchline-e2e --bin bench --bin latchline-crowd
-# The picture of the documentation is of a whole run.
-(($#)) || set -- --svg docs/figures/pipeline.svg
 exec "${CARGO_TARGET_DIR:-target}/release/bench" pipeline "$@"

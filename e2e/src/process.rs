@@ -24,6 +24,8 @@ use tokio::time::{Instant, sleep};
 
 /// How often a condition outside this process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a process that is dropped may take to end its own.
+const PARTING: Duration = Duration::from_secs(20);
 /// The kernel stops a process when its threads next run, which takes a while on a busy machine.
 const PAUSE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,8 @@ pub struct Process {
     /// Shared with those who [watch](Watch): whoever sees its end first leaves it to be seen by the others.
     child: Arc<Mutex<Child>>,
     output: Output,
+    /// Whether it ends others when it is asked to end, and leaves them behind when it is killed.
+    is_parent: bool,
 }
 
 /// Sees when a process ends that somebody else has.
@@ -99,7 +103,7 @@ impl Process {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         // From here on, dropping it ends the child.
         let (id, child) = (child.id(), Arc::new(Mutex::new(child)));
-        let process = Self { name: name.to_owned(), id, child, output: output.clone() };
+        let process = Self { name: name.to_owned(), id, child, output: output.clone(), is_parent: false };
         if let Some(pipe) = stdout {
             output.read_from(name, pipe)?;
         }
@@ -107,6 +111,12 @@ impl Process {
             output.read_from(name, pipe)?;
         }
         Ok(process)
+    }
+
+    /// It has processes of its own, which it ends when it gets SIGTERM: that is tried when this is dropped.
+    pub fn with_children(mut self) -> Self {
+        self.is_parent = true;
+        self
     }
 
     /// Process id.
@@ -137,7 +147,8 @@ impl Process {
     /// Sends SIGSTOP and waits until every thread stands still: its sockets stay open and nobody
     /// answers.
     pub async fn pause(&self) -> anyhow::Result<()> {
-        pause(self.id()).await.with_context(|| format!("pause {}", self.name))
+        self.signal(Signal::SIGSTOP)?;
+        wait_until_still(self.id).await.with_context(|| format!("pause {}", self.name))
     }
 
     /// Sends SIGCONT.
@@ -145,7 +156,7 @@ impl Process {
         self.signal(Signal::SIGCONT)
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits for the end; an error if it has ended by itself before.
     pub async fn stop(mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         self.wait(deadline).await
@@ -183,6 +194,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.is_parent && self.signal(Signal::SIGTERM).is_ok() {
+            let until = Instant::now() + PARTING;
+            while self.ended().is_none() && Instant::now() < until {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
         // Both fail only when it has ended already, which is what is wanted.
         let mut child = child(&self.child);
         let _ = child.kill();
@@ -221,6 +238,10 @@ pub fn children(id: u32) -> anyhow::Result<Vec<u32>> {
 /// Sends SIGSTOP to a process, whoever has started it, and waits until every thread stands still.
 pub async fn pause(id: u32) -> anyhow::Result<()> {
     send(id, Signal::SIGSTOP)?;
+    wait_until_still(id).await
+}
+
+async fn wait_until_still(id: u32) -> anyhow::Result<()> {
     let until = Instant::now() + PAUSE_DEADLINE;
     while !stands_still(id)? {
         ensure!(Instant::now() < until, "{id} does not stand still after {PAUSE_DEADLINE:?}");
@@ -390,6 +411,41 @@ mod tests {
             assert!(Instant::now() < until, "a busy loop uses the processor");
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_ended_is_neither_stopped_nor_paused() {
+        for how in ["stop", "pause"] {
+            let process = shell("exit 0");
+            let watch = process.watch();
+            let until = Instant::now() + Duration::from_secs(5);
+            while watch.ended().is_none() && Instant::now() < until {
+                sleep(LOOK_EVERY).await;
+            }
+            let error = match how {
+                "stop" => process.stop(Duration::from_secs(5)).await.map(drop).unwrap_err(),
+                _ => process.pause().await.unwrap_err(),
+            };
+            assert!(error.to_string().contains("shell has ended (exit status: 0)"), "{how}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn those_of_a_parent_end_with_it() {
+        let script = "sleep 60 & child=$!; trap 'kill $child; exit' TERM; echo $child; wait";
+        let process = shell(script).with_children();
+        let until = Instant::now() + Duration::from_secs(5);
+        while process.output().lines().is_empty() && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+        let child: u32 = process.output().lines()[0].parse().unwrap();
+        assert!(cpu_time(child).is_ok());
+        drop(process);
+        let until = Instant::now() + Duration::from_secs(5);
+        while cpu_time(child).is_ok() && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+        assert!(cpu_time(child).is_err(), "it is left behind");
     }
 
     #[test]

@@ -22,21 +22,21 @@ use crate::bench::target::{Kind, Surroundings, mosquitto};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loop {
-    /// At a fixed rate.
-    Open,
-    /// As fast as acknowledgements come.
-    Closed,
-    /// The same, while one subscriber takes everything.
+    /// At a fixed rate, messages a second.
+    Open(u32),
+    /// As fast as acknowledgements come, so many messages of each lock under way.
+    Closed(u16),
+    /// The same with one message each, while one subscriber takes everything.
     Heard,
 }
 
 impl Loop {
     /// The name in tables.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Open => "fixed rate",
-            Self::Closed => "closed loop",
-            Self::Heard => "one subscriber",
+            Self::Open(per_second) => format!("{per_second}/s"),
+            Self::Closed(under_way) => format!("closed loop, {under_way} each"),
+            Self::Heard => "one subscriber".to_owned(),
         }
     }
 }
@@ -72,11 +72,10 @@ pub struct Turns {
     pub warm_up: Duration,
     /// Locks that publish.
     pub publishers: u32,
-    /// Messages per second of all of them together at the fixed rate; none, if only the closed loop
-    /// is measured.
-    pub rate_per_second: Option<f64>,
-    /// Turns after these in which one subscriber takes everything, and only the closed loop is
-    /// measured.
+    /// How messages come, each measured in every turn. Closed loops come first: who is slower in one than
+    /// a fixed rate is not asked to take that.
+    pub loads: Vec<Loop>,
+    /// Turns after these in which one subscriber takes everything ([`Loop::Heard`]).
     pub rounds_heard: u32,
 }
 
@@ -121,7 +120,7 @@ pub fn ratios(costs: &[Cost], plan: &Plan) -> Vec<Ratio> {
         return Vec::new();
     };
     let mut found = Vec::new();
-    for load in [Loop::Open, Loop::Closed] {
+    for &load in &plan.turns().loads {
         for kind in [Kind::Bridge, Kind::Alone] {
             let name = format!("{many} locks to {few}, {}, {}", kind.name(), load.name());
             found.extend(ratio(name, find(kind, many, load), find(kind, few, load)));
@@ -170,7 +169,7 @@ mod tests {
                 .iter()
                 .map(|&(turn, cpu_us)| Sample { turn, cpu_us, per_second: 1.0, shares })
                 .collect();
-            Cost::of(Kind::Echo, 1, Loop::Open, &samples).unwrap()
+            Cost::of(Kind::Echo, 1, Loop::Open(5), &samples).unwrap()
         };
         let ours = cost(&[(0, 10.0), (1, 20.0), (2, 90.0)]);
         // A turn that was left out does not shift the others.

@@ -2,14 +2,14 @@
 //! same publishers.
 //!
 //! A broker that fails is no longer measured, and what it failed in is said beside what was measured
-//! before ([`Outcome::failed`]); the others go on. One whose closed loop is slower than the fixed rate
+//! before ([`Outcome::failed`]); the others go on. One whose closed loop is slower than a fixed rate
 //! is not asked to take that: its backlog would only grow.
 //!
 //! Of those with a bridge, what was acknowledged is counted at Kafka's end, too ([`Outcome::stored`]).
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use latchline_shared::keys::MasterKey;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::bench::cost::{Cost, Loop, Turns};
 use crate::bench::fleet::{Close, Fleet, Order};
 use crate::bench::lock::{KEEP_ALIVE_S, Session};
+use crate::bench::peers::order::Order as Received;
 use crate::bench::peers::subscriber::Subscriber;
 use crate::bench::publishers::Publishers;
 use crate::bench::sample::{Measuring, Sample};
@@ -43,6 +44,8 @@ pub struct Heard {
     pub received: u64,
     /// Messages that it got again.
     pub duplicates: u64,
+    /// Messages that a later one of their publisher has overtaken.
+    pub disordered: u64,
 }
 
 /// A broker, and what was measured.
@@ -51,9 +54,8 @@ struct Member {
     locks: u32,
     /// None when it has failed.
     seat: Option<Seat>,
-    open: Vec<Sample>,
-    closed: Vec<Sample>,
-    heard: Vec<Sample>,
+    /// By how messages came, in the order of the tables.
+    samples: Vec<(Loop, Vec<Sample>)>,
     /// Messages acknowledged before it failed.
     acked: u64,
     failed: Option<Failed>,
@@ -124,8 +126,9 @@ pub(super) fn there_and_back(count: usize, round: u32) -> impl Iterator<Item = u
 impl Member {
     async fn seated(kind: Kind, locks: u32, surroundings: &Surroundings, turns: &Turns) -> Self {
         let seat = Seat::take(kind, locks, surroundings, turns).await;
-        let (open, closed, heard) = (Vec::new(), Vec::new(), Vec::new());
-        let mut member = Self { kind, locks, seat: None, open, closed, heard, acked: 0, failed: None };
+        let loads = turns.loads.iter().copied().chain([Loop::Heard]);
+        let samples = loads.map(|load| (load, Vec::new())).collect();
+        let mut member = Self { kind, locks, seat: None, samples, acked: 0, failed: None };
         match seat {
             Ok(seat) => member.seat = Some(seat),
             Err(error) => member.fail("connecting", &error),
@@ -143,20 +146,21 @@ impl Member {
         self.seat.as_ref().map_or(self.acked, |seat| seat.publishers.acked())
     }
 
-    /// Both loops, the one first in even rounds and the other in odd ones.
+    /// All loads, there in even rounds and back in odd ones.
     async fn measure(&mut self, round: u32, turns: &Turns, note: &mut impl FnMut(&str)) {
-        let loads = [Loop::Closed, Loop::Open];
-        for number in there_and_back(loads.len(), round) {
-            let rate = turns.rate_per_second.filter(|&rate| self.takes(rate));
-            if loads[number] == Loop::Closed || rate.is_some() {
-                self.sample(loads[number], round, turns, note).await;
+        for number in there_and_back(turns.loads.len(), round) {
+            let load = turns.loads[number];
+            if self.takes(load) {
+                self.sample(load, round, turns, note).await;
             }
         }
     }
 
-    /// Whether its last closed loop was as fast as that.
-    fn takes(&self, rate_per_second: f64) -> bool {
-        self.closed.last().is_some_and(|sample| sample.per_second >= rate_per_second)
+    /// Whether one of its last closed loops was as fast as that.
+    fn takes(&self, load: Loop) -> bool {
+        let Loop::Open(per_second) = load else { return true };
+        let closed = self.samples.iter().filter(|(load, _)| matches!(load, Loop::Closed(_)));
+        closed.filter_map(|(_, samples)| samples.last()).any(|last| last.per_second >= f64::from(per_second))
     }
 
     async fn measure_heard(&mut self, round: u32, turns: &Turns, note: &mut impl FnMut(&str)) {
@@ -172,10 +176,8 @@ impl Member {
             Ok(sample) => {
                 let Sample { cpu_us, per_second, .. } = sample;
                 note(&format!("turn {round}, {kind}, {name}: {cpu_us:.1} µs, {per_second:.0}/s"));
-                match load {
-                    Loop::Open => self.open.push(sample),
-                    Loop::Closed => self.closed.push(sample),
-                    Loop::Heard => self.heard.push(sample),
+                if let Some((_, samples)) = self.samples.iter_mut().find(|(of, _)| *of == load) {
+                    samples.push(sample);
                 }
             }
             Err(error) => {
@@ -203,9 +205,8 @@ impl Member {
                 Err(error) => self.fail("the end", &error),
             }
         }
-        let loads = [(Loop::Open, &self.open), (Loop::Closed, &self.closed), (Loop::Heard, &self.heard)];
-        for (load, samples) in loads {
-            outcome.costs.extend(Cost::of(self.kind, self.locks, load, samples));
+        for (load, samples) in &self.samples {
+            outcome.costs.extend(Cost::of(self.kind, self.locks, *load, samples));
         }
         outcome.failed.extend(self.failed);
         acked
@@ -241,11 +242,9 @@ impl Seat {
         let process = self.target.process()?;
         let measuring = Measuring { process, publishers: &self.publishers, turn, warm_up, window };
         match load {
-            Loop::Open => {
-                let rate = turns.rate_per_second.context("no rate")?;
-                Ok(measuring.open(rate).await?.sample)
-            }
-            Loop::Closed | Loop::Heard => measuring.closed().await,
+            Loop::Open(per_second) => Ok(measuring.open(per_second.into()).await?.sample),
+            Loop::Closed(under_way) => measuring.closed(under_way).await,
+            Loop::Heard => measuring.closed(1).await,
         }
     }
 
@@ -256,8 +255,8 @@ impl Seat {
             Some((subscriber, before)) => {
                 let acknowledged = self.publishers.acked() - before;
                 let (order, _) = subscriber.finish(acknowledged).await?;
-                let (received, duplicates) = (order.received, order.duplicates);
-                Some(Heard { kind, acknowledged, received, duplicates })
+                let Received { received, duplicates, disordered, .. } = order;
+                Some(Heard { kind, acknowledged, received, duplicates, disordered })
             }
         };
         drop(self.publishers);

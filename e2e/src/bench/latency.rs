@@ -46,7 +46,7 @@ async fn one(kind: Kind, surroundings: &Surroundings, plan: &Plan) -> anyhow::Re
         warm_up: plan.warm_up,
         window: plan.latency_window,
     };
-    let paced = measuring.open(plan.rate_per_second).await?;
+    let paced = measuring.open(plan.rate_per_second.into()).await?;
     drop(publishers);
     target.finish()?;
     Ok(Latency { kind, locks, paced })

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bench::cost::Turns;
+use crate::bench::cost::{Loop, Turns};
+use crate::bench::publishers::WINDOW;
 
 /// How much of everything.
 #[derive(Debug, Clone, Serialize)]
@@ -23,7 +24,7 @@ pub struct Plan {
     /// Locks that publish.
     pub publishers: u32,
     /// Messages per second of all of them together, where the rate is fixed.
-    pub rate_per_second: f64,
+    pub rate_per_second: u32,
     /// Locks that come and go at once.
     pub storm_locks: u32,
     /// Pause between two PINGREQ of the bystander.
@@ -46,7 +47,7 @@ impl Plan {
             cost_rounds: 5,
             cost_window: Duration::from_secs(3),
             publishers: 50,
-            rate_per_second: 5_000.0,
+            rate_per_second: 5_000,
             storm_locks: 19_500,
             probe_every: Duration::from_millis(2),
             latency_locks: 10_000,
@@ -64,7 +65,7 @@ impl Plan {
             cost_rounds: 2,
             cost_window: Duration::from_millis(300),
             publishers: 5,
-            rate_per_second: 500.0,
+            rate_per_second: 500,
             storm_locks: 100,
             probe_every: Duration::from_millis(2),
             latency_locks: 20,
@@ -79,7 +80,7 @@ impl Plan {
             window: self.cost_window,
             warm_up: self.warm_up,
             publishers: self.publishers,
-            rate_per_second: Some(self.rate_per_second),
+            loads: vec![Loop::Closed(WINDOW), Loop::Open(self.rate_per_second)],
             rounds_heard: 0,
         }
     }

@@ -33,7 +33,7 @@ use crate::stack::{command_topic, state_topic};
 
 /// Bytes of a report.
 const PAYLOAD_BYTES: usize = 300;
-/// Messages of a lock under way in a closed loop.
+/// Messages of a lock under way in a closed loop that few locks keep up.
 pub const WINDOW: u16 = 10;
 /// Not all brokers are quick at it.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
@@ -76,9 +76,9 @@ impl Publishers {
         Ok(OpenLoop { measured, run, pace })
     }
 
-    /// Each lock publishes [`WINDOW`] messages, and one more for each acknowledgement.
-    pub async fn closed_loop(&self) {
-        closed_loop(&self.run, &self.locks.members, WINDOW).await;
+    /// Each lock publishes `under_way` messages, and one more for each acknowledgement.
+    pub async fn closed_loop(&self, under_way: u16) {
+        closed_loop(&self.run, &self.locks.members, under_way).await;
     }
 
     /// Each lock publishes `each` messages, numbered from 0, and waits for nothing but its socket: the

@@ -87,9 +87,9 @@ impl Measuring<'_> {
         Ok(Paced { sample, rate_per_second, delays, late })
     }
 
-    /// As fast as acknowledgements come.
-    pub(super) async fn closed(&self) -> anyhow::Result<Sample> {
-        self.publishers.closed_loop().await;
+    /// As fast as acknowledgements come, so many messages of each lock under way.
+    pub(super) async fn closed(&self, under_way: u16) -> anyhow::Result<Sample> {
+        self.publishers.closed_loop(under_way).await;
         sleep(self.warm_up).await;
         let sample = self.sample(Instant::now() + self.window).await?;
         self.publishers.drain().await?;

@@ -76,6 +76,9 @@ enum Action {
     Pipeline(PipelineRun),
     /// Measure other brokers and a bare echo beside ours
     Peers {
+        /// Measure only these
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<peers::Part>,
         /// Little of everything, to see that it works
         #[arg(long)]
         small: bool,
@@ -173,7 +176,7 @@ async fn act(arguments: Arguments) -> anyhow::Result<()> {
             Some(Action::Pipeline(run)) => measure_pipeline(run).await,
             Some(Action::Watch { small, json }) => measure_watch(small, json).await,
             Some(Action::Notify { small, json }) => measure_notify(small, json).await,
-            Some(Action::Peers { small, json }) => measure_peers(small, json).await,
+            Some(Action::Peers { only, small, json }) => measure_peers(only, small, json).await,
             Some(Action::Store { small, json }) => measure_store(small, json).await,
             // These have started nothing; who has started them kills them.
             Some(Action::Hold { order, key }) => hold(order, &key).await,
@@ -248,9 +251,12 @@ async fn measure_pipeline(run: PipelineRun) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure_peers(small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
+async fn measure_peers(only: Vec<peers::Part>, small: bool, json: Option<PathBuf>) -> anyhow::Result<()> {
     room_for([&json])?;
-    let plan = if small { peers::Plan::small() } else { peers::Plan::full() };
+    let mut plan = if small { peers::Plan::small() } else { peers::Plan::full() };
+    if !only.is_empty() {
+        plan.parts.retain(|part| only.contains(part));
+    }
     let kafka = Kafka::start(least_disturbing()?).await?;
     let surroundings = Surroundings::new(&kafka).await?;
     let tell = follow("peers", &json);

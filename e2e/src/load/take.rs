@@ -17,9 +17,6 @@ use crate::load::run::Answers;
 use crate::load::stamp::Stamp;
 use crate::load::tally::{Cause, Count, Delay, Kind, held};
 
-/// How it is delivered, and how it was published, where a message may come again.
-const AT_LEAST_ONCE: (Qos, Qos) = (Qos::AtLeastOnce, Qos::AtLeastOnce);
-
 impl Reader {
     /// Takes one packet.
     pub(super) fn take(&mut self, packet: Packet) -> anyhow::Result<()> {
@@ -98,10 +95,9 @@ impl Reader {
                 .wrong(Cause::Protocol, || format!("{who} gets a message of {whose} on {}", message.topic));
             return;
         }
+        let is_at_least_once = message.qos == Qos::AtLeastOnce && run.settings.qos == Qos::AtLeastOnce;
         match self.inbox.note(stamp) {
-            Seen::Double if message.dup && (message.qos, run.settings.qos) == AT_LEAST_ONCE => {
-                run.tally.count(kind, Count::Double);
-            }
+            Seen::Double if message.dup && is_at_least_once => run.tally.count(kind, Count::Double),
             Seen::Double => run.tally.wrong(Cause::Repeated, || message.topic.clone()),
             seen => {
                 if seen == Seen::Late {

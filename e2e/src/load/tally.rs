@@ -122,7 +122,7 @@ impl Cause {
             Self::Unacknowledged => "messages not acknowledged",
             Self::Lost => "messages lost",
             Self::OutOfOrder => "out of order",
-            Self::Repeated => "messages repeated without DUP",
+            Self::Repeated => "messages repeated where none may be",
             Self::Protocol => "breaches of the protocol",
         }
     }

@@ -7,7 +7,7 @@ use latchline_e2e::bench::cost::{Cost, Loop};
 use latchline_e2e::bench::lock::{self, Session};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::probe::Probe;
-use latchline_e2e::bench::publishers::Publishers;
+use latchline_e2e::bench::publishers::{Publishers, WINDOW};
 use latchline_e2e::bench::report::{Part, Report, measure};
 use latchline_e2e::bench::storm::Event;
 use latchline_e2e::bench::target::{Kind, Surroundings, Target, mosquitto};
@@ -47,7 +47,7 @@ async fn messages_take_cpu_time() {
     let report = report(Part::Cost).await;
     let plan = Plan::small();
     for kind in [Kind::Bridge, Kind::Alone] {
-        for load in [Loop::Open, Loop::Closed] {
+        for load in plan.turns().loads {
             let same = |cost: &&Cost| (cost.kind, cost.load) == (kind, load);
             let costs: Vec<_> = report.cost.iter().filter(same).collect();
             assert_eq!(costs.iter().map(|cost| cost.locks).collect::<Vec<_>>(), plan.cost_locks);
@@ -130,7 +130,7 @@ async fn publishers_whose_broker_is_gone_are_an_error() {
     let master = MasterKey::from_hex(&surroundings.master_hex).unwrap();
     let target = Target::start(Kind::Alone, &surroundings).await.unwrap();
     let publishers = Publishers::connect(target.address(), &master, 0, 4).await.unwrap();
-    publishers.closed_loop().await;
+    publishers.closed_loop(WINDOW).await;
     drop(target);
     let error = publishers.drain().await.unwrap_err().to_string();
     assert!(error.contains("disconnected: "), "{error}");

@@ -43,7 +43,7 @@ async fn peers_are_measured_or_said_not_to_be() {
         let count = if is_here { plan.idle_connections.len() } else { 0 };
         assert_eq!(peers.idle.iter().filter(|idle| idle.kind == kind).count(), count, "{kind:?}\n{table}");
         for (costs, rounds) in [(&peers.cost, plan.turns.rounds), (&peers.many, plan.turns_many.rounds)] {
-            let closed = costs.iter().filter(|cost| (cost.kind, cost.load) == (kind, Loop::Closed));
+            let closed = costs.iter().filter(|cost| (cost.kind, cost.load) == (kind, Loop::Closed(1)));
             let closed: Vec<_> = closed.collect();
             assert_eq!(closed.len(), usize::from(is_here), "{kind:?}\n{table}");
             for cost in closed {
@@ -61,9 +61,9 @@ async fn peers_are_measured_or_said_not_to_be() {
         assert_eq!(slow, if is_here { turns } else { 0 }, "{kind:?}\n{table}");
     }
     assert!(!absent.contains(&Kind::Bridge) && !absent.contains(&Kind::Alone), "{table}");
-    let open = peers.cost.iter().filter(|cost| cost.load == Loop::Open && cost.kind.is_ours());
-    assert_eq!(open.count(), 2, "ours takes the fixed rate\n{table}");
-    assert!(peers.many.iter().all(|cost| cost.load != Loop::Open), "{table}");
+    let open = peers.cost.iter().filter(|cost| matches!(cost.load, Loop::Open(_)) && cost.kind.is_ours());
+    assert_eq!(open.count(), 4, "ours takes both fixed rates\n{table}");
+    assert!(peers.many.iter().all(|cost| !matches!(cost.load, Loop::Open(_))), "{table}");
     // With few locks and with many, and what was acknowledged is more than nothing.
     assert_eq!(peers.stored.len(), 2, "{table}");
     assert!(peers.stored.iter().all(|stored| stored.acknowledged > 100), "{table}");

@@ -76,7 +76,7 @@ async fn a_signal_ends_it_with_all_that_it_has_started() {
 async fn begun() -> (Process, BTreeMap<String, u32>) {
     let mut command = Command::new(Name::Crowd.binary().unwrap().with_file_name("bench"));
     command.args(["pipeline", "--small", "--seconds", SECONDS]).env("KAFKA", "dev");
-    let mut bench = Process::start("bench pipeline", &mut command).unwrap();
+    let mut bench = Process::start("bench pipeline", &mut command).unwrap().with_children();
     let mut measures = false;
     eventually(DEADLINE, "it measures", async || {
         measures = bench.output().lines().iter().any(|line| line.ends_with(&format!("for {SECONDS} s")));

@@ -72,10 +72,11 @@ fn listener() -> anyhow::Result<Option<OwnedFd>> {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
         let Some(number) = number else { continue };
         match pidfd_getfd(&this, number, PidfdGetfdFlags::empty()) {
-            // Others are no sockets.
+            // What is no socket has no such answer.
             Ok(file) if socket_acceptconn(&file).unwrap_or(false) => return Ok(Some(file)),
+            Ok(_) => {}
             // It has been closed meanwhile.
-            Ok(_) | Err(Errno::BADF) => {}
+            Err(Errno::BADF) => {}
             Err(error) => return Err(error).context("a handle of rumqttd's listener"),
         }
     }

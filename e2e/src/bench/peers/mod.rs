@@ -42,9 +42,30 @@ const TO_ECHO_MAX: f64 = 3.0;
 /// Rate with very many locks, to rumqttd's.
 const TO_RUMQTTD_MIN: f64 = 100.0;
 
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Memory of idle connections.
+    Memory,
+    /// CPU time and rates of messages.
+    Cost,
+    /// The same with very many locks.
+    Many,
+    /// Whether one subscriber gets everything.
+    Subscriber,
+    /// What becomes of one that cannot keep up.
+    Slow,
+}
+
+/// All of it, in order.
+const PARTS: [Part; 5] = [Part::Memory, Part::Cost, Part::Many, Part::Subscriber, Part::Slow];
+
 /// How much.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
+    /// What is measured.
+    pub parts: Vec<Part>,
     /// Connections at which the memory of an idle one is measured, rising.
     pub idle_connections: Vec<u32>,
     /// Connected locks at which CPU time is compared.
@@ -68,8 +89,9 @@ impl Plan {
             rounds: 5,
             window: Duration::from_secs(3),
             warm_up: Duration::from_millis(500),
-            publishers: 50,
-            rate_per_second: Some(5_000.0),
+            publishers: 500,
+            // One message each is how locks report; with ten, one write and one read take several.
+            loads: vec![Loop::Closed(1), Loop::Closed(10), Loop::Open(20_000), Loop::Open(5_000)],
             rounds_heard: 0,
         };
         // Only the closed loop, and much longer: as long as nobody listens, rumqttd acknowledges all that
@@ -77,11 +99,12 @@ impl Plan {
         let turns_many = Turns {
             rounds: 3,
             window: Duration::from_secs(20),
-            rate_per_second: None,
+            loads: vec![Loop::Closed(1)],
             rounds_heard: 3,
-            ..turns
+            ..turns.clone()
         };
         Self {
+            parts: PARTS.to_vec(),
             idle_connections: vec![5_000, 19_500],
             locks: 5_000,
             turns,
@@ -106,13 +129,14 @@ impl Plan {
             window: Duration::from_millis(300),
             warm_up: Duration::from_millis(50),
             publishers: 5,
-            rate_per_second: Some(500.0),
+            loads: vec![Loop::Closed(1), Loop::Closed(10), Loop::Open(1_000), Loop::Open(500)],
             rounds_heard: 0,
         };
         Self {
+            parts: PARTS.to_vec(),
             idle_connections: vec![50, 100],
             locks: 20,
-            turns_many: Turns { rate_per_second: None, rounds_heard: 2, ..turns },
+            turns_many: Turns { loads: vec![Loop::Closed(1)], rounds_heard: 2, ..turns.clone() },
             turns,
             locks_many: 40,
             burst: subscriber::Plan { rounds: 1, locks: 10, each: 100 },
@@ -212,7 +236,8 @@ impl Peers {
         if let Some(failed) = self.failed.iter().find(|failed| failed.kind.is_ours()) {
             bail!("{failed}");
         }
-        for kind in [Kind::Bridge, Kind::Alone] {
+        let is_heard = self.plan.parts.contains(&Part::Subscriber);
+        for kind in [Kind::Bridge, Kind::Alone].into_iter().filter(|_| is_heard) {
             let received = self.received.iter().filter(|received| received.kind == kind);
             ensure!(received.clone().count() == 1, "{} has no subscriber", kind.name());
             for Received { lost_max, duplicates, disordered, .. } in received {
@@ -223,9 +248,11 @@ impl Peers {
             }
         }
         for heard in self.heard.iter().filter(|heard| heard.kind.is_ours()) {
-            let (name, Heard { acknowledged, received, duplicates, .. }) = (heard.kind.name(), heard);
+            let Heard { kind, acknowledged, received, duplicates, disordered } = heard;
+            let name = kind.name();
             ensure!(acknowledged == received, "{name}: {acknowledged} acknowledged, {received} received");
             ensure!(*duplicates == 0, "{name} delivered {duplicates} messages twice");
+            ensure!(*disordered == 0, "{name}: {disordered} out of order");
         }
         self.slow.iter().try_for_each(Slow::check)?;
         let of_subscribers = self.received.iter().filter_map(|received| received.stored.as_ref());
@@ -258,56 +285,93 @@ pub async fn measure(
         slow: Vec::new(),
         plan,
     };
-    for &kind in &here {
-        let part = format!("memory, {}", kind.name());
-        tell(Progress::Begins(&part));
-        let (measured, failed) = idle::measure(kind, surroundings, &peers.plan.idle_connections).await;
-        peers.idle.extend(measured);
-        peers.failed.extend(failed);
-    }
-    peers.idle_ratios = idle_ratios(&peers.idle);
-    tell(Progress::Ended(&peers, &peers.idle_table()));
-    let with = |locks: u32| here.iter().map(|&kind| (kind, locks)).collect();
-
-    tell(Progress::Begins("CPU time"));
-    let (members, turns) = (with(peers.plan.locks), &peers.plan.turns);
-    let outcome = group(members, surroundings, turns, &mut |note| tell(Progress::Begins(note))).await?;
-    peers.cost = peers.take(outcome);
-    tell(Progress::Ended(&peers, &table::costs(&peers.cost)));
-
-    tell(Progress::Begins("CPU time with very many locks"));
-    let (members, turns) = (with(peers.plan.locks_many), &peers.plan.turns_many);
-    let outcome = group(members, surroundings, turns, &mut |note| tell(Progress::Begins(note))).await?;
-    peers.many = peers.take(outcome);
-    peers.ratios = ratios(&peers.cost, &peers.many, &peers.plan);
-    tell(Progress::Ended(&peers, &table::costs(&peers.many)));
-
-    tell(Progress::Begins("one subscriber"));
     // An echo has no subscribers.
-    let brokers: Vec<Kind> = here.into_iter().filter(|&kind| kind != Kind::Echo).collect();
-    let mut note = |note: &str| tell(Progress::Begins(note));
-    let (received, failed) = subscriber::measure(&brokers, surroundings, &peers.plan.burst, &mut note).await;
-    peers.received = received;
-    peers.failed.extend(failed);
-    tell(Progress::Ended(&peers, &peers.received_table()));
-
-    tell(Progress::Begins("one subscriber that does not keep up"));
-    let mut note = |note: &str| tell(Progress::Begins(note));
-    let (slow, failed) = slow::measure(&brokers, surroundings, &peers.plan.slow, &mut note).await;
-    peers.slow = slow;
-    peers.failed.extend(failed);
-    tell(Progress::Ended(&peers, &peers.slow_subscriber_table()));
+    let brokers: Vec<Kind> = here.iter().copied().filter(|&kind| kind != Kind::Echo).collect();
+    for part in peers.plan.parts.clone() {
+        let table = match part {
+            Part::Memory => peers.measure_memory(&here, surroundings, &mut tell).await,
+            Part::Cost => {
+                let (locks, turns) = (peers.plan.locks, peers.plan.turns.clone());
+                peers.cost = peers.measure_costs(&here, locks, &turns, surroundings, &mut tell).await?;
+                table::costs(&peers.cost)
+            }
+            Part::Many => {
+                let (locks, turns) = (peers.plan.locks_many, peers.plan.turns_many.clone());
+                peers.many = peers.measure_costs(&here, locks, &turns, surroundings, &mut tell).await?;
+                table::costs(&peers.many)
+            }
+            Part::Subscriber => peers.measure_subscriber(&brokers, surroundings, &mut tell).await,
+            Part::Slow => peers.measure_slow(&brokers, surroundings, &mut tell).await,
+        };
+        peers.ratios = ratios(&peers.cost, &peers.many, &peers.plan);
+        tell(Progress::Ended(&peers, &table));
+    }
     Ok(peers)
 }
 
+/// Each measures a part; the answer is its table, or what it has cost.
 impl Peers {
-    /// Takes all but the costs.
-    fn take(&mut self, outcome: Outcome) -> Vec<Cost> {
+    async fn measure_memory(
+        &mut self,
+        kinds: &[Kind],
+        surroundings: &Surroundings,
+        tell: &mut impl FnMut(Progress<'_, Self>),
+    ) -> String {
+        for &kind in kinds {
+            tell(Progress::Begins(&format!("memory, {}", kind.name())));
+            let (measured, failed) = idle::measure(kind, surroundings, &self.plan.idle_connections).await;
+            self.idle.extend(measured);
+            self.failed.extend(failed);
+        }
+        self.idle_ratios = idle_ratios(&self.idle);
+        self.idle_table()
+    }
+
+    async fn measure_costs(
+        &mut self,
+        kinds: &[Kind],
+        locks: u32,
+        turns: &Turns,
+        surroundings: &Surroundings,
+        tell: &mut impl FnMut(Progress<'_, Self>),
+    ) -> anyhow::Result<Vec<Cost>> {
+        tell(Progress::Begins(&format!("CPU time, {locks} locks")));
+        let members = kinds.iter().map(|&kind| (kind, locks)).collect();
+        let outcome = group(members, surroundings, turns, &mut |note| tell(Progress::Begins(note))).await?;
         let Outcome { costs, heard, failed, stored } = outcome;
         self.heard.extend(heard);
         self.failed.extend(failed);
         self.stored.extend(stored);
-        costs
+        Ok(costs)
+    }
+
+    async fn measure_subscriber(
+        &mut self,
+        brokers: &[Kind],
+        surroundings: &Surroundings,
+        tell: &mut impl FnMut(Progress<'_, Self>),
+    ) -> String {
+        tell(Progress::Begins("one subscriber"));
+        let mut note = |note: &str| tell(Progress::Begins(note));
+        let plan = &self.plan.burst;
+        let (received, failed) = subscriber::measure(brokers, surroundings, plan, &mut note).await;
+        self.received = received;
+        self.failed.extend(failed);
+        self.received_table()
+    }
+
+    async fn measure_slow(
+        &mut self,
+        brokers: &[Kind],
+        surroundings: &Surroundings,
+        tell: &mut impl FnMut(Progress<'_, Self>),
+    ) -> String {
+        tell(Progress::Begins("one subscriber that does not keep up"));
+        let mut note = |note: &str| tell(Progress::Begins(note));
+        let (slow, failed) = slow::measure(brokers, surroundings, &self.plan.slow, &mut note).await;
+        self.slow = slow;
+        self.failed.extend(failed);
+        self.slow_subscriber_table()
     }
 }
 
@@ -330,7 +394,7 @@ fn ratios(cost: &[Cost], many: &[Cost], plan: &Plan) -> Vec<Judged> {
     let cpu_us = |sample: &Sample| sample.cpu_us;
     let per_second = |sample: &Sample| sample.per_second;
     let mut judged = Vec::new();
-    for load in [Loop::Open, Loop::Closed] {
+    for &load in &plan.turns.loads {
         for (ours, word) in [(Kind::Bridge, "stored"), (Kind::Alone, "without bridge")] {
             let peers = [
                 (Kind::Mosquitto, Bound::AtMost(TO_MOSQUITTO_MAX)),
@@ -346,12 +410,13 @@ fn ratios(cost: &[Cost], many: &[Cost], plan: &Plan) -> Vec<Judged> {
             }
         }
     }
-    for load in [Loop::Closed, Loop::Heard] {
+    for &load in plan.turns_many.loads.iter().chain([&Loop::Heard]) {
         for ours in [Kind::Bridge, Kind::Alone] {
             let ratio = ratio(many, (ours, Kind::Rumqttd), load, per_second);
             let (ours, load_name, locks) = (ours.name(), load.name(), plan.locks_many);
             let name = format!("rate, {ours}, to rumqttd, {locks} locks, {load_name}");
-            let bound = if load == Loop::Closed { Bound::AtLeast(TO_RUMQTTD_MIN) } else { Bound::None };
+            let bound =
+                if matches!(load, Loop::Closed(_)) { Bound::AtLeast(TO_RUMQTTD_MIN) } else { Bound::None };
             judged.extend(ratio.map(|ratio| Judged { name, ratio, bound }));
         }
     }

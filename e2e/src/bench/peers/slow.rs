@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::bench::metric::metric;
 use crate::bench::peers::subscriber::{Reads, Subscriber};
-use crate::bench::publishers::Publishers;
+use crate::bench::publishers::{Publishers, WINDOW};
 use crate::bench::stored::{Ends, Stored};
 use crate::bench::target::{Failed, Kind, Surroundings, Target};
 
@@ -137,7 +137,7 @@ async fn turn(
     let subscriber = Subscriber::connect_reading(server, &surroundings.operator, reads).await?;
     let master = MasterKey::from_hex(&surroundings.master_hex)?;
     let publishers = Publishers::connect(server, &master, 0, plan.locks).await?;
-    publishers.closed_loop().await;
+    publishers.closed_loop(WINDOW).await;
     sleep(plan.warm_up).await;
     let look = || (Instant::now(), publishers.acked(), subscriber.received());
     let (begun_at, acked_before, received_before) = look();

@@ -37,7 +37,7 @@ const FILTER: &str = "devices/+/state";
 const READ_BYTES: usize = 64 * 1024;
 /// How long the subscriber listens before it looks whether it is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// After everything was acknowledged: who has heard nothing for so long gets nothing more.
+/// After everything was acknowledged: who has heard nothing new for so long gets nothing more.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Without progress in writing an acknowledgement.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -285,26 +285,24 @@ impl Orders {
 fn listen(mut stream: TcpStream, orders: &Orders) -> anyhow::Result<(Order, Instant)> {
     let mut read_at = Instant::now();
     let (mut order, mut last_at) = (Order::default(), Instant::now());
-    // Begins anew with what comes, and until everything is acknowledged.
+    // Begins anew with what has not come before, and until everything is acknowledged.
     let mut quiet_since = last_at;
     let (mut buffer, mut chunk, mut answers) = (BytesMut::new(), vec![0; READ_BYTES], Vec::new());
     loop {
         match stream.read(&mut chunk) {
             Ok(0) => bail!("the broker has closed the connection"),
-            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+            Ok(read) => {
+                buffer.extend_from_slice(&chunk[..read]);
+                last_at = Instant::now();
+            }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                let messages = orders.awaited.load(Ordering::Relaxed);
-                if messages == UNKNOWN {
-                    quiet_since = Instant::now();
-                } else if order.received >= messages || quiet_since.elapsed() >= SILENCE {
+                if order.received >= orders.awaited.load(Ordering::Relaxed) {
                     return Ok((order, last_at));
                 }
-                continue;
             }
             Err(error) => return Err(error).context("read"),
         }
-        last_at = Instant::now();
-        quiet_since = last_at;
+        let received = order.received;
         while let Some(packet) = packet::decode(Protocol::V3, &mut buffer)? {
             let Packet::Publish(publish) = packet else { bail!("{packet:?} to a subscriber") };
             orders.wait(&mut read_at);
@@ -319,8 +317,9 @@ fn listen(mut stream: TcpStream, orders: &Orders) -> anyhow::Result<(Order, Inst
         }
         stream.write_all(&answers).context("PUBACK")?;
         answers.clear();
-        // Who goes on sending what has come before is not waited for.
-        if order.received + order.duplicates > orders.awaited.load(Ordering::Relaxed).saturating_mul(2) {
+        if order.received > received || orders.awaited.load(Ordering::Relaxed) == UNKNOWN {
+            quiet_since = Instant::now();
+        } else if quiet_since.elapsed() >= SILENCE {
             return Ok((order, last_at));
         }
     }

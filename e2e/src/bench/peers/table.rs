@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::bench::cost::{Cost, Loop};
+use crate::bench::cost::Cost;
 use crate::bench::group::Heard;
 use crate::bench::idle::{BYTES_MAX, Idle};
 use crate::bench::peers::slow::{Counted, Slow};
@@ -27,10 +27,10 @@ impl fmt::Display for Peers {
         f.write_str(&self.slow())?;
         f.write_str(&costs(&self.many))?;
         f.write_str(&self.heard_table())?;
-        writeln!(f, "\n{:64}  ratio, median (range)", "compared, by turns")?;
+        writeln!(f, "\n{:68}  ratio, median (range)", "compared, by turns")?;
         for Judged { name, ratio, bound } in &self.ratios {
             let spread = format!("{ratio:.2}");
-            writeln!(f, "  {name:62}  {spread:26} {}", bound.verdict(ratio.median))?;
+            writeln!(f, "  {name:66}  {spread:26} {}", bound.verdict(ratio.median))?;
         }
         f.write_str(&self.received_table())?;
         f.write_str(&self.slow_subscriber_table())?;
@@ -60,16 +60,20 @@ impl Peers {
         table
     }
 
-    /// Who was not asked to take the fixed rate in all turns.
+    /// Who was not asked to take a fixed rate in all turns.
     fn slow(&self) -> String {
         let mut table = String::new();
-        for closed in self.cost.iter().filter(|cost| cost.load == Loop::Closed) {
-            let is_open = |cost: &&Cost| (cost.kind, cost.load) == (closed.kind, Loop::Open);
-            let turns = self.cost.iter().find(is_open).map_or(0, |open| open.samples.len());
-            let left_out = closed.samples.len().saturating_sub(turns);
-            if left_out > 0 {
-                let name = closed.kind.name();
-                let _ = writeln!(table, "NOT MEASURED: {name}, fixed rate, {left_out} turns, it is slower");
+        let turns = |kind, load| {
+            let same = |cost: &&Cost| (cost.kind, cost.load) == (kind, load);
+            self.cost.iter().find(same).map_or(0, |cost| cost.samples.len())
+        };
+        for closed in self.cost.iter().filter(|cost| cost.load == self.plan.turns.loads[0]) {
+            for &load in &self.plan.turns.loads {
+                let left_out = closed.samples.len().saturating_sub(turns(closed.kind, load));
+                if left_out > 0 {
+                    let (name, load) = (closed.kind.name(), load.name());
+                    let _ = writeln!(table, "NOT MEASURED: {name}, {load}, {left_out} turns, it is slower");
+                }
             }
         }
         table
@@ -77,14 +81,14 @@ impl Peers {
 
     fn heard_table(&self) -> String {
         let mut table = String::new();
-        for Heard { kind, acknowledged, received, duplicates } in &self.heard {
+        for Heard { kind, acknowledged, received, duplicates, disordered } in &self.heard {
             let (name, missing) = (kind.name(), acknowledged.saturating_sub(*received));
             let _ = write!(
                 table,
-                "  {name}: one subscriber got {received} of {acknowledged} acknowledged, {duplicates} twice"
+                "  {name}: one subscriber got {received} of {acknowledged} acknowledged, {duplicates} twice, {disordered} out of order"
             );
             if kind.is_ours() {
-                let _ = write!(table, "   all: {}", held(missing as f64, 0.0));
+                let _ = write!(table, "   all: {}", held((missing + duplicates + disordered) as f64, 0.0));
             }
             table.push('\n');
         }
@@ -155,13 +159,13 @@ impl Peers {
 /// Also says who had the processors: a rate is the target's only where that was the limit.
 pub(super) fn costs(costs: &[Cost]) -> String {
     let mut table = format!(
-        "\nCPU time of a QoS 1 message              locks    µs, median (range)       messages/s, median (range)    {}\n",
+        "\nCPU time of a QoS 1 message                locks    µs, median (range)       messages/s, median (range)    {}\n",
         Shares::HEAD
     );
     for Cost { kind, locks, load, cpu_us, per_second, shares, .. } in costs {
         let name = format!("{}, {}", kind.name(), load.name());
         let (cpu_us, per_second) = (cpu_us.to_string(), format!("{per_second:.0}"));
-        let _ = writeln!(table, "  {name:34} {locks:8}   {cpu_us:24} {per_second:26} {shares}");
+        let _ = writeln!(table, "  {name:36} {locks:8}   {cpu_us:24} {per_second:26} {shares}");
     }
     table
 }

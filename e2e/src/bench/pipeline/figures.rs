@@ -95,7 +95,8 @@ impl Lag {
         let line: Vec<_> = half.iter().map(|point| (point.0, point.1 as f64)).collect();
         let growth_per_second = slope(&line);
         let at_end = points.last().map_or(0, |point| point.1);
-        // The line does not show what begins shortly before the end.
+        // The line does not show what begins late in the half, and neither does this in the last fortieth
+        // of the window: there only the delays of the probes do, if it is more than their bound.
         let few = half.len().div_ceil(10);
         let further = median(&half[half.len() - few..]) - median(&half[..few]);
         let growth = (growth_per_second * window_s / 2.0).max(further as f64);
@@ -169,7 +170,7 @@ pub(super) fn verdict(
     for lag in lags.iter().filter(|lag| lag.is_growing) {
         let Lag { service, growth_per_second, further, .. } = lag;
         why.push(format!(
-            "the {service} falls behind: in the second half by {further} records, the fitted line rises by {growth_per_second:.0} a second"
+            "the {service} falls behind: from the second half's begin to its end by {further} records, or as a fitted line by {growth_per_second:.0} a second"
         ));
     }
     let window_s = plan.window.as_secs_f64();
@@ -233,10 +234,10 @@ mod tests {
         assert!((growing.growth_per_second - 10.0).abs() < 1e-9 && growing.applied_per_second == 100.0);
         let healing = &run(|second| 2_000 - 10 * second)[0];
         assert!(!healing.is_growing && healing.max == 2_000, "{healing:?}");
-        // A second and a half is noise, two and a half are not.
-        for (lag, is_growing) in [(150, false), (250, true)] {
+        // A second and a half is noise, two and a half are not; what begins in the very end is not seen.
+        for (begins_after, lag, is_growing) in [(96, 150, false), (96, 250, true), (98, 250, false)] {
             let samples: Vec<_> = (0..=100)
-                .map(|second| sample(f64::from(second), if second > 96 { lag } else { 0 }))
+                .map(|second| sample(f64::from(second), if second > begins_after { lag } else { 0 }))
                 .collect();
             let late = &lags(&samples, 100.0, 100.0).unwrap()[0];
             assert_eq!((late.is_growing, late.at_end), (is_growing, lag), "{late:?}");

@@ -88,9 +88,11 @@ impl Scene {
             ("notifier", &*self.whole.notifier),
         ];
         for (name, service) in services {
-            let metrics = tokio::time::timeout(ASK_DEADLINE, service.get("/metrics")).await;
-            let metrics = metrics.with_context(|| format!("the {name}'s metrics"))??.text().await?;
-            let count = |what| metric(&metrics, what).with_context(|| format!("the {name}'s metrics"));
+            let page = || format!("the {name}'s metrics");
+            let metrics = async { anyhow::Ok(service.get("/metrics").await?.text().await?) };
+            let metrics = tokio::time::timeout(ASK_DEADLINE, metrics).await.with_context(page)?;
+            let metrics = metrics.with_context(page)?;
+            let count = |what| metric(&metrics, what).with_context(page);
             // Every service has this one; some have another beside it.
             ensure!(count(LOST_OF_KAFKA)?.is_some(), "the {name} has no ..._{LOST_OF_KAFKA}");
             let lost = count(LOST)?.unwrap_or(0.0);

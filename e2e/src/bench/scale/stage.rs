@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::house::House;
 use super::{Departure, Everybody, Percentiles, Plan, Row, Turn, Way};
 use crate::bench::figures::Spread;
-use crate::bench::publishers::Publishers;
+use crate::bench::publishers::{Publishers, WINDOW};
 use crate::bench::sample::{Late, Measuring, Paced, Sample};
 use crate::bench::shares::Shares;
 use crate::bench::storm::Bystanders;
@@ -209,7 +209,7 @@ impl Running {
 }
 
 async fn both(measuring: &Measuring<'_>) -> anyhow::Result<(Sample, Paced)> {
-    let closed = measuring.closed().await?;
+    let closed = measuring.closed(WINDOW).await?;
     let half = measuring.open(closed.per_second / 2.0).await?;
     Ok((closed, half))
 }

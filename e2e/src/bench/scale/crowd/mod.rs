@@ -236,8 +236,9 @@ impl Host {
     }
 }
 
-/// How many times the deadline of a wait that makes progress may pass.
-const EXTENSIONS_MAX: u32 = 10;
+/// How many deadlines a wait that makes progress may take: an hour with a million clients, as long as
+/// services have to catch up.
+const DEADLINES_MAX: u32 = 10;
 
 /// Waits as long as messages are acknowledged or clients are let go meanwhile, within reason.
 fn wait_until(
@@ -247,16 +248,16 @@ fn wait_until(
 ) -> anyhow::Result<()> {
     let deadline = departure_deadline(crowd.len() as u32);
     let progress = || (crowd.acked(), crowd.left());
-    let (mut before, mut until) = (progress(), Instant::now() + deadline);
-    let end = Instant::now() + deadline * EXTENSIONS_MAX;
+    let (mut before, mut silent_until) = (progress(), Instant::now() + deadline);
+    let give_up_at = Instant::now() + deadline * DEADLINES_MAX;
     while !is_so()? {
         crowd.check()?;
         let now = Instant::now();
         if progress() != before {
-            (before, until) = (progress(), now + deadline);
+            (before, silent_until) = (progress(), now + deadline);
         }
-        ensure!(now < until, "nothing happens for {deadline:?}, and it is not so that {what}");
-        ensure!(now < end, "it is not so that {what} after {:?}", deadline * EXTENSIONS_MAX);
+        ensure!(now < silent_until, "nothing happens for {deadline:?}, and it is not so that {what}");
+        ensure!(now < give_up_at, "it is not so that {what} after {:?}", deadline * DEADLINES_MAX);
         thread::sleep(LOOK_EVERY);
     }
     crowd.check()
