@@ -23,7 +23,7 @@ use crate::router::Router;
 use crate::router::retained::Retained;
 use crate::session::Session;
 use crate::session::delivery::Delivery;
-use crate::session::mailbox::{Mailbox, Pushed, QueueLimits, SessionKey};
+use crate::session::mailbox::{Mailbox, Place, Pushed, QueueLimits, SessionKey};
 
 /// What a record in flight takes beside topic and payload: its JSON frame, its headers, and the
 /// producer's bookkeeping.
@@ -69,8 +69,8 @@ pub enum Published {
     Accepted {
         /// Settles when every hook has stored it.
         receipt: Receipt,
-        /// Deliveries to connected receivers whose queues are full: the publisher waits for them.
-        full: Vec<(Arc<Mailbox>, Delivery)>,
+        /// Where deliveries to connected receivers wait whose queues are full.
+        places: Vec<Place>,
     },
     /// A hook refused it; the receipt says when that is on record.
     Rejected(Refusal, Receipt),
@@ -126,8 +126,8 @@ impl Broker {
         };
         self.metrics.publish_accepted.inc();
         let receipt = self.counted(receipt, &message);
-        let full = if is_absorbed { Vec::new() } else { self.route(publisher, message) };
-        Published::Accepted { receipt, full }
+        let places = if is_absorbed { Vec::new() } else { self.route(publisher, message) };
+        Published::Accepted { receipt, places }
     }
 
     /// What the answer waits for when the access rules have refused a message.
@@ -149,7 +149,7 @@ impl Broker {
         receipt
     }
 
-    fn route(&self, publisher: Option<SessionKey>, message: Message) -> Vec<(Arc<Mailbox>, Delivery)> {
+    fn route(&self, publisher: Option<SessionKey>, message: Message) -> Vec<Place> {
         let mut matches = Vec::new();
         if !message.retain {
             self.router.matches(&message.topic, publisher, &mut matches);
@@ -166,7 +166,7 @@ impl Broker {
             }
             self.router.matches(&message.topic, publisher, &mut matches);
         }
-        let mut full = Vec::new();
+        let mut places = Vec::new();
         for receiver in matches {
             let delivery = Delivery {
                 qos: message.qos.min(receiver.qos),
@@ -177,22 +177,19 @@ impl Broker {
             match receiver.mailbox.push(delivery) {
                 Pushed::Queued => {}
                 Pushed::Dropped(cause) => self.metrics.dropped(cause),
-                Pushed::Full(delivery) => full.push((receiver.mailbox, delivery)),
+                Pushed::Waits(place) => places.push(place),
             }
         }
-        full
+        places
     }
 
     /// Publishes a will or an administrator's message: nobody waits for its acknowledgement, and
     /// nobody can be held back.
     pub fn publish_unattended(&self, client: &Client, message: Message) -> Published {
         let mut published = self.publish(client, None, message);
-        if let Published::Accepted { full, .. } = &mut published {
-            for (mailbox, delivery) in full.drain(..) {
-                if !mailbox.push_ahead(delivery) {
-                    self.metrics.dropped("slow_receiver");
-                }
-            }
+        if let Published::Accepted { places, .. } = &mut published {
+            let lost = places.drain(..).filter_map(|place| (!place.push_ahead()).then_some(())).count();
+            self.metrics.dropped_many("slow_receiver", lost as u64);
         }
         published
     }
@@ -252,8 +249,8 @@ impl Broker {
         for granted in ended.mailbox.subscriptions().all() {
             self.router.unsubscribe(&granted.filter, ended.mailbox.key());
         }
-        ended.mailbox.set_offline();
-        let lost = ended.mailbox.len() + ended.session.undelivered();
+        let left = ended.mailbox.set_offline();
+        let lost = left.qos0 + left.queue_full + ended.mailbox.len() + ended.session.undelivered();
         self.metrics.dropped_many("session_ended", lost as u64);
         if let Some((client, will)) = ended.will {
             self.publish_will(&client, *will);

@@ -20,6 +20,10 @@ impl Connection {
         // as much as to learn that the client has gone, so those who stay wait for the news of all
         // departures at most, but not for the work.
         let ends = Arc::clone(&self.broker.ends);
+        // They were not acknowledged: the client sends them again if it cares.
+        let stalled = std::mem::take(&mut self.stalled);
+        let lost = stalled.into_iter().filter_map(|place| place.withdraw().then_some(())).count();
+        self.broker.metrics.dropped_many("slow_receiver", lost as u64);
         let turn = ends.acquire().await;
         yield_now().await;
         tracing::debug!(client = &*self.client.id, peer = %self.client.peer, reason = end.reason, detail = %end.detail, "disconnected");
@@ -49,15 +53,14 @@ impl Connection {
     /// Parks or ends the session; gives back the socket.
     fn let_go(mut self, will: Option<Box<Will>>) -> Wire {
         let broker = self.broker;
-        // They were not acknowledged: the client sends them again if it cares.
-        broker.metrics.dropped_many("slow_receiver", self.stalled.len() as u64);
         // Their PUBRECs never left: the client will send these messages again, and they must then be
         // published, since nobody knows whether they were stored.
         for packet_id in self.acks.pubrecs() {
             self.session.release(packet_id);
         }
-        let qos0 = self.session.park() + self.mailbox.set_offline();
-        broker.metrics.dropped_many("offline_qos0", qos0 as u64);
+        let left = self.mailbox.set_offline();
+        broker.metrics.dropped_many("offline_qos0", (self.session.park() + left.qos0) as u64);
+        broker.metrics.dropped_many("offline_queue_full", left.queue_full as u64);
         if self.session_expiry_s == 0 {
             // Ordering: before the client's next connection can say that it is back.
             if let Some(will) = will {

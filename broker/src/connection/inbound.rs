@@ -65,11 +65,10 @@ impl Connection {
         }
         match self.broker.publish(&self.client, Some(self.mailbox.key()), message) {
             Published::Rejected(refusal, receipt) => self.refuse(ack, refusal, receipt, bytes),
-            Published::Accepted { receipt, full } => {
-                if !full.is_empty() {
+            Published::Accepted { receipt, places } => {
+                if !places.is_empty() {
                     self.broker.metrics.paused("slow_receiver");
-                    let places = full.into_iter().map(|(mailbox, delivery)| (mailbox.place(), delivery));
-                    self.stalled = places.collect();
+                    self.stalled = places;
                     self.stalled_until = received_at + self.broker.limits.slow_receiver_wait;
                 }
                 self.push_ack(PendingAck {

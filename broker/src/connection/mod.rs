@@ -46,8 +46,7 @@ use tokio::time::Sleep;
 use crate::broker::Broker;
 use crate::packet::types::{Incoming, Will, reason};
 use crate::session::Session;
-use crate::session::delivery::Delivery;
-use crate::session::mailbox::{self, Mail, Mailbox, Pushed, Signal};
+use crate::session::mailbox::{self, Mail, Mailbox, Signal};
 use acks::AckQueue;
 use alias::Aliases;
 use deferred::Deferred;
@@ -113,7 +112,7 @@ struct Connection {
     /// When the socket stopped taking output.
     stuck_since: Option<Instant>,
     /// Deliveries whose receivers have no room, and how long they are waited for.
-    stalled: Vec<(mailbox::Place, Delivery)>,
+    stalled: Vec<mailbox::Place>,
     stalled_until: Instant,
     /// What came meanwhile.
     deferred: Option<Box<Deferred>>,
@@ -153,7 +152,7 @@ impl Connection {
         // Ordering: what is on its way out goes before new input, so that a client that floods us
         // cannot starve its own acknowledgements.
         let mut did = self.take_mail(cx)?;
-        did |= self.push_stalled(cx);
+        did |= self.look_at_stalled(cx);
         did |= self.send_acks(cx)?;
         did |= self.flush(cx)?;
         did |= self.read(cx, slice_end)?;
@@ -192,21 +191,12 @@ impl Connection {
         }
     }
 
-    /// Pushes deliveries whose receivers had no room, once they have it or are given up.
-    fn push_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut did = false;
-        while let Some((place, _)) = self.stalled.last() {
-            if place.poll_turn(cx).is_pending() {
-                break;
-            }
-            let Some((place, delivery)) = self.stalled.pop() else { break };
-            match place.push(delivery) {
-                Pushed::Queued => {}
-                Pushed::Dropped(cause) => self.broker.metrics.dropped(cause),
-                Pushed::Full(delivery) => self.stalled.push((place, delivery)),
-            }
-            did = true;
-        }
+    /// Looks whether deliveries whose receivers had no room still wait; whether one does not any more.
+    fn look_at_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.stalled.len();
+        // One after the other is enough: the others get in meanwhile all the same.
+        while self.stalled.pop_if(|place| place.poll(cx).is_ready()).is_some() {}
+        let did = self.stalled.len() < before;
         if did && self.stalled.is_empty() {
             self.stalled = Vec::new();
         }
@@ -427,9 +417,8 @@ impl Connection {
             });
         }
         if stalled {
-            for (place, _) in &self.stalled {
-                place.mailbox().set_lagging();
-            }
+            let lost = self.stalled.iter().map(mailbox::Place::give_up).sum::<usize>();
+            self.broker.metrics.dropped_many("slow_receiver", lost as u64);
         }
         if draining {
             return Err(End::told("server_shutdown", reason::SERVER_SHUTTING_DOWN, "server shutting down"));

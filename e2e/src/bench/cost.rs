@@ -72,8 +72,8 @@ pub struct Turns {
     pub warm_up: Duration,
     /// Locks that publish.
     pub publishers: u32,
-    /// How messages come, each measured in every turn. Closed loops come first: who is slower in one than
-    /// a fixed rate is not asked to take that.
+    /// How messages come, each measured in every turn. Closed loops come first: who is slower in all of
+    /// them than a fixed rate is not asked to take that.
     pub loads: Vec<Loop>,
     /// Turns after these in which one subscriber takes everything ([`Loop::Heard`]).
     pub rounds_heard: u32,

@@ -2,7 +2,7 @@
 //! same publishers.
 //!
 //! A broker that fails is no longer measured, and what it failed in is said beside what was measured
-//! before ([`Outcome::failed`]); the others go on. One whose closed loop is slower than a fixed rate
+//! before ([`Outcome::failed`]); the others go on. One that is slower than a fixed rate in its closed loops
 //! is not asked to take that: its backlog would only grow.
 //!
 //! Of those with a bridge, what was acknowledged is counted at Kafka's end, too ([`Outcome::stored`]).

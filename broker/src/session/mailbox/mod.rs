@@ -5,14 +5,16 @@
 //! connection's task. While nobody is connected the same queue is the offline queue.
 //!
 //! A full queue is handled by who is there: without a connection the message is dropped and
-//! counted; with one, the publisher is held back at a [`Place`] of its own. Once half of the queue has
-//! been drained, as many are called as there is room for, in the order in which they came, and nobody
-//! else is let in while anybody waits: else those who happen to be awake would take each room that
-//! becomes free, and others would wait in vain. A receiver that makes no room in time is marked as
-//! lagging and loses messages (counted) until it has drained half of its queue, so that one stuck
-//! receiver cannot hold back everybody again and again.
+//! counted; with one, it waits here as well, and its publisher is held back at a [`Place`] until it is
+//! in the queue. What waits gets in in the order in which it came, and nothing else before it: else
+//! those who happen to be awake would take each room that becomes free, and others would wait in vain.
+//!
+//! A receiver that makes no room in time is marked as lagging and loses messages (counted) until it
+//! has drained half of its queue, so that one stuck receiver cannot hold back everybody again and
+//! again.
 //!
 //! Invariant: `bytes` is the sum of the queued deliveries' bytes.
+//! Invariant: whoever lags has more than half of its queue to drain, and nothing waits for it.
 //! Ordering: deliveries are popped in the order in which they were pushed.
 
 mod place;
@@ -24,6 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use latchline_shared::message::Qos;
@@ -31,6 +34,10 @@ use latchline_shared::message::Qos;
 use super::delivery::Delivery;
 use super::subscriptions::Subscriptions;
 pub use place::Place;
+
+/// Rooms are given away together when half of the queue is drained, since each wakes a publisher; but
+/// one by one, if what waits has waited for so long: a slow receiver may never get that far in time.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Number of a session, unique in the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,8 +70,8 @@ pub enum Pushed {
     Queued,
     /// It was dropped, for this cause (a metric's label).
     Dropped(&'static str),
-    /// There is no room, or others wait for it, but the receiver is connected: wait at a [`Place`].
-    Full(Delivery),
+    /// There is no room, or others wait for it, but the receiver is connected: it waits here.
+    Waits(Place),
 }
 
 /// What the connection finds in its mailbox.
@@ -82,6 +89,7 @@ pub struct Mailbox {
     key: SessionKey,
     client_id: ByteString,
     limits: QueueLimits,
+    patience: Duration,
     online: AtomicBool,
     inner: Mutex<Inner>,
     subscriptions: Mutex<Subscriptions>,
@@ -94,12 +102,25 @@ struct Inner {
     lagging: bool,
     signal: Option<Signal>,
     receiver: Option<Waker>,
-    /// Those who wait for room, by the number of their place.
-    waiting: BTreeMap<u64, Waker>,
-    /// Numbers up to this one are taken.
+    /// What waits for room, by the number of its place.
+    waiting: BTreeMap<u64, Waiting>,
     last_place: u64,
-    /// Places up to this one have been called, and may push.
-    called: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    delivery: Delivery,
+    since: Instant,
+    publisher: Waker,
+}
+
+/// What a session lost when its connection went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Deliveries at QoS 0, which are not kept for later (MQTT 5, section 4.1).
+    pub qos0: usize,
+    /// Those that waited for room, of which there is none.
+    pub queue_full: usize,
 }
 
 impl Mailbox {
@@ -109,6 +130,7 @@ impl Mailbox {
             key,
             client_id,
             limits,
+            patience: PATIENCE,
             online: AtomicBool::new(false),
             inner: Mutex::default(),
             subscriptions: Mutex::default(),
@@ -153,68 +175,49 @@ impl Mailbox {
         self.online.store(true, Ordering::Release);
     }
 
-    /// The connection is gone. QoS 0 is not kept for later (MQTT 5, section 4.1); returns how many
-    /// deliveries that were.
-    pub fn set_offline(&self) -> usize {
+    /// The connection is gone. What waits is kept, as far as there is room.
+    pub fn set_offline(&self) -> Left {
         let mut inner = self.lock();
         self.online.store(false, Ordering::Release);
         inner.receiver = None;
         inner.lagging = false;
         let before = inner.queue.len();
         inner.queue.retain(|delivery| delivery.qos != Qos::AtMostOnce);
-        let dropped = before - inner.queue.len();
+        let qos0 = before - inner.queue.len();
         inner.bytes = inner.queue.iter().map(Delivery::bytes).sum();
+        self.let_in(&mut inner);
+        let queue_full = turn_away(&mut inner);
         inner.queue.shrink_to_fit();
-        call(&mut inner, usize::MAX);
-        dropped
+        Left { qos0, queue_full }
     }
 
-    /// Queues a delivery if there is room, and nobody waits for it.
-    pub fn push(&self, delivery: Delivery) -> Pushed {
-        let inner = self.lock();
+    /// Queues a delivery if there is room, and nothing waits for it.
+    pub fn push(self: &Arc<Self>, delivery: Delivery) -> Pushed {
+        let mut inner = self.lock();
         let online = self.online.load(Ordering::Acquire);
         if !online && delivery.qos == Qos::AtMostOnce {
             return Pushed::Dropped("offline_qos0");
         }
-        if self.is_open(&inner) {
-            enqueue(inner, delivery);
+        if self.has_room(&inner) && inner.waiting.is_empty() && !inner.lagging {
+            let receiver = enqueue(&mut inner, delivery);
+            drop(inner);
+            if let Some(receiver) = receiver {
+                receiver.wake();
+            }
             return Pushed::Queued;
         }
         match (online, delivery.qos) {
             (false, _) => Pushed::Dropped("offline_queue_full"),
             (true, Qos::AtMostOnce) => Pushed::Dropped("slow_receiver_qos0"),
             (true, _) if inner.lagging => Pushed::Dropped("slow_receiver"),
-            (true, _) => Pushed::Full(delivery),
+            (true, _) => {
+                inner.last_place += 1;
+                let number = inner.last_place;
+                let publisher = Waker::noop().clone();
+                inner.waiting.insert(number, Waiting { delivery, since: Instant::now(), publisher });
+                Pushed::Waits(Place { mailbox: Arc::clone(self), number })
+            }
         }
-    }
-
-    /// Queues a delivery that found the queue [full](Pushed::Full) and whose publisher cannot wait: if
-    /// there is room, before those who wait for it. Whether it was queued.
-    pub fn push_ahead(&self, delivery: Delivery) -> bool {
-        let inner = self.lock();
-        let has_room = self.has_room(&inner) && !inner.lagging;
-        if has_room {
-            enqueue(inner, delivery);
-        }
-        has_room
-    }
-
-    /// A place at the end of those who wait for room.
-    pub fn place(self: &Arc<Self>) -> Place {
-        let mut inner = self.lock();
-        inner.last_place += 1;
-        let number = inner.last_place;
-        // Nobody else is let in from now on.
-        inner.waiting.insert(number, Waker::noop().clone());
-        drop(inner);
-        Place { mailbox: Arc::clone(self), number }
-    }
-
-    /// Nobody shall wait for this receiver any more until it has drained half of its queue.
-    pub fn set_lagging(&self) {
-        let mut inner = self.lock();
-        inner.lagging = true;
-        call(&mut inner, usize::MAX);
     }
 
     /// Takes the next delivery.
@@ -226,7 +229,16 @@ impl Mailbox {
             // An idle connection holds no buffer.
             inner.queue = VecDeque::new();
         }
-        self.look_for_room(&mut inner);
+        if self.is_half_empty(&inner) {
+            inner.lagging = false;
+            self.let_in(&mut inner);
+        } else if inner
+            .waiting
+            .first_key_value()
+            .is_some_and(|(_, first)| first.since.elapsed() >= self.patience)
+        {
+            self.let_in(&mut inner);
+        }
         Some(delivery)
     }
 
@@ -258,19 +270,21 @@ impl Mailbox {
         }
     }
 
-    /// Once half is drained, calls those for whom there is room.
-    fn look_for_room(&self, inner: &mut Inner) {
-        let QueueLimits { messages_max, bytes_max } = self.limits;
-        if inner.queue.len() <= messages_max / 2 && inner.bytes <= bytes_max / 2 {
-            inner.lagging = false;
-            // Those who have been called have not pushed yet.
-            let called = inner.waiting.range(..=inner.called).count();
-            call(inner, (messages_max - inner.queue.len()).saturating_sub(called));
+    /// Queues what waits, in its order, as far as there is room.
+    fn let_in(&self, inner: &mut Inner) {
+        while self.has_room(inner)
+            && let Some((_, Waiting { delivery, publisher, .. })) = inner.waiting.pop_first()
+        {
+            if let Some(receiver) = enqueue(inner, delivery) {
+                receiver.wake();
+            }
+            publisher.wake();
         }
     }
 
-    fn is_open(&self, inner: &Inner) -> bool {
-        self.has_room(inner) && inner.waiting.is_empty() && !inner.lagging
+    fn is_half_empty(&self, inner: &Inner) -> bool {
+        let QueueLimits { messages_max, bytes_max } = self.limits;
+        inner.queue.len() <= messages_max / 2 && inner.bytes <= bytes_max / 2
     }
 
     fn has_room(&self, inner: &Inner) -> bool {
@@ -282,20 +296,18 @@ impl Mailbox {
     }
 }
 
-fn enqueue(mut inner: MutexGuard<'_, Inner>, delivery: Delivery) {
+/// Appends a delivery; whom to wake.
+#[must_use]
+fn enqueue(inner: &mut Inner, delivery: Delivery) -> Option<Waker> {
     inner.bytes += delivery.bytes();
     inner.queue.push_back(delivery);
-    let receiver = if inner.queue.len() == 1 { inner.receiver.take() } else { None };
-    drop(inner);
-    if let Some(receiver) = receiver {
-        receiver.wake();
-    }
+    if inner.queue.len() == 1 { inner.receiver.take() } else { None }
 }
 
-/// Calls the next of those who wait, once each.
-fn call(inner: &mut Inner, count: usize) {
-    for (&number, waker) in inner.waiting.range(inner.called + 1..).take(count) {
-        inner.called = number;
-        waker.wake_by_ref();
-    }
+/// Drops what waits; how much that was.
+fn turn_away(inner: &mut Inner) -> usize {
+    let waiting = std::mem::take(&mut inner.waiting);
+    let count = waiting.len();
+    waiting.into_values().for_each(|waiting| waiting.publisher.wake());
+    count
 }

@@ -1,12 +1,11 @@
-//! Where publishers wait for room in a [`Mailbox`].
+//! Where a publisher waits until its delivery is in the queue of a [`Mailbox`].
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Inner, Mailbox, Pushed, enqueue};
-use crate::session::delivery::Delivery;
+use super::{Mailbox, enqueue, turn_away};
 
-/// Where a publisher waits for room in a [`Mailbox`]. Its turn is passed over when it is dropped.
+/// A delivery that waits. It is taken out when this is dropped.
 #[derive(Debug)]
 pub struct Place {
     pub(super) mailbox: Arc<Mailbox>,
@@ -14,55 +13,57 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whose room it is.
-    pub fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
-    }
-
-    /// Ready when a push makes sense: it is its turn and there is room, or waiting is over.
-    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the delivery waits no more: it is in the queue, or was dropped and counted.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.mailbox.lock();
-        if self.number > inner.called {
-            // It may have been drained since the push that found no room.
-            self.mailbox.look_for_room(&mut inner);
-        }
-        if self.is_over(&inner) || self.is_next(&inner) {
-            return Poll::Ready(());
-        }
-        // Whoever has been called in vain, since others were large, is called again, and all behind it.
-        inner.called = inner.called.min(self.number - 1);
-        inner.waiting.insert(self.number, cx.waker().clone());
+        let Some(waiting) = inner.waiting.get_mut(&self.number) else { return Poll::Ready(()) };
+        waiting.publisher.clone_from(cx.waker());
         Poll::Pending
     }
 
-    /// Queues a delivery if it is its turn and there is room; then the place is free for others.
-    pub fn push(&self, delivery: Delivery) -> Pushed {
+    /// It has waited for long enough: nobody shall wait for this receiver any more until it has drained
+    /// half of its queue. How many deliveries were dropped, with those of others.
+    pub fn give_up(&self) -> usize {
         let mut inner = self.mailbox.lock();
-        if !self.is_over(&inner) {
-            if !self.is_next(&inner) {
-                return Pushed::Full(delivery);
-            }
-            inner.waiting.remove(&self.number);
-            enqueue(inner, delivery);
-            return Pushed::Queued;
+        // Rooms are not given away at once when they become free.
+        self.mailbox.let_in(&mut inner);
+        if !inner.waiting.contains_key(&self.number) {
+            return 0;
         }
-        inner.waiting.remove(&self.number);
+        inner.lagging = true;
+        turn_away(&mut inner)
+    }
+
+    /// For those who cannot wait: takes what room there is, before those who can. Whether the delivery
+    /// is in the queue; if not, it is dropped.
+    pub fn push_ahead(self) -> bool {
+        let mut inner = self.mailbox.lock();
+        if !self.mailbox.has_room(&inner) {
+            return !inner.waiting.contains_key(&self.number);
+        }
+        let Some(waiting) = inner.waiting.remove(&self.number) else { return true };
+        let receiver = enqueue(&mut inner, waiting.delivery);
         drop(inner);
-        self.mailbox.push(delivery)
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+        true
     }
 
-    fn is_over(&self, inner: &Inner) -> bool {
-        inner.lagging || !self.mailbox.is_online()
+    /// Takes the delivery back. Whether it still waited.
+    pub fn withdraw(self) -> bool {
+        self.take_out()
     }
 
-    fn is_next(&self, inner: &Inner) -> bool {
-        self.number <= inner.called && self.mailbox.has_room(inner)
+    fn take_out(&self) -> bool {
+        // Dropped when the lock is not held any more: its waker may be the last of its task.
+        let waiting = self.mailbox.lock().waiting.remove(&self.number);
+        waiting.is_some()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Dropped when the lock is not held any more: it may be the last of its task.
-        let _waker = self.mailbox.lock().waiting.remove(&self.number);
+        self.take_out();
     }
 }

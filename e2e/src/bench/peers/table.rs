@@ -67,7 +67,9 @@ impl Peers {
             let same = |cost: &&Cost| (cost.kind, cost.load) == (kind, load);
             self.cost.iter().find(same).map_or(0, |cost| cost.samples.len())
         };
-        for closed in self.cost.iter().filter(|cost| cost.load == self.plan.turns.loads[0]) {
+        let has_failed = |kind| self.failed.iter().any(|failed| failed.kind == kind);
+        let first = self.cost.iter().filter(|cost| cost.load == self.plan.turns.loads[0]);
+        for closed in first.filter(|cost| !has_failed(cost.kind)) {
             for &load in &self.plan.turns.loads {
                 let left_out = closed.samples.len().saturating_sub(turns(closed.kind, load));
                 if left_out > 0 {
@@ -131,7 +133,7 @@ impl Peers {
                 count(|counted| counted.held_back),
             );
             if kind.is_ours() {
-                let _ = write!(table, "   none uncounted: {}", held(slow.lost_silently() as f64, 0.0));
+                let _ = write!(table, "   all counted: {}", held(slow.miscounted() as f64, 0.0));
                 if wait_ms.is_none() {
                     let _ = write!(table, ", none lost: {}", held(lost as f64, 0.0));
                 }
