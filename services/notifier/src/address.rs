@@ -7,6 +7,8 @@ pub const ADDRESS_BYTES_MAX: usize = 320;
 
 /// The address in the form in which it is kept, or why it is none. One address, never several: a
 /// second recipient must not ride on it.
+///
+/// Whether a webhook may be one without TLS is the directory's to say (`directory::check`).
 pub fn parse(channel: Channel, address: &str) -> Result<String, String> {
     if address.len() > ADDRESS_BYTES_MAX {
         return Err(format!("has more than {ADDRESS_BYTES_MAX} bytes"));

@@ -13,6 +13,7 @@ use latchline_notifier::channel::webhook::Receiver;
 use latchline_notifier::commands::Command;
 use latchline_notifier::delivery::{self, Delivery, Limits, NEWS, Providers, desk::Seen};
 use latchline_notifier::digest;
+use latchline_notifier::directory::Choices;
 use latchline_notifier::http::{self, SCOPES, providers, report};
 use latchline_notifier::intake::{self, Config, Intake};
 use latchline_notifier::migrations::{ROLE, SCHEMA};
@@ -61,6 +62,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     let sent = delivery::metrics::Metrics::new(metrics);
     let read = Metrics::new(metrics);
     let templates = Arc::new(Templates::load(settings.templates.folder.as_deref())?);
+    let choices = Arc::new(Choices::new(&templates, &settings.webhook.allowed_networks)?);
     let news = Listener::new(&settings.postgres.server, &format!("{} news", PROGRAM.name), NEWS);
     let Settings { email, sms, webhook, .. } = &settings;
     let delivery = Delivery::new(
@@ -83,6 +85,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
             pool: pool(&settings, "http")?,
             tokens,
             templates,
+            choices: Arc::clone(&choices),
             providers: watch(&delivery),
             rate: settings.limits.contact(),
             limits: settings.api.clone(),
@@ -103,7 +106,7 @@ async fn serve(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     let clock = pool(&settings, "clock")?;
     if let Some(file) = &settings.seed.file {
-        Seed::read(file)?.apply(&clock).await?;
+        Seed::read(file, &choices)?.apply(&clock).await?;
     }
     let digests = readiness.condition("digests", "postgres: digests are not yet made");
     let token = shutdown.token().clone();

@@ -14,8 +14,10 @@ use latchline_shared::lock_state::Profiles;
 use serde::Deserialize;
 
 use crate::channel::{email, sms, webhook};
+use crate::directory::Choices;
 use crate::route::Rules;
 use crate::route::settings::{Defaults, Expiry, Limits};
+use crate::template::Templates;
 use crate::{delivery, http, seed, template};
 
 /// The default document.
@@ -64,6 +66,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What users may choose.
+    fn choices(&self) -> anyhow::Result<Choices> {
+        Choices::new(&Templates::load(self.templates.folder.as_deref())?, &self.webhook.allowed_networks)
+    }
+
     /// What the route follows.
     pub fn rules(&self) -> Rules {
         Rules {
@@ -131,7 +138,10 @@ impl Validate for Settings {
         self.sms.problems(problems);
         self.webhook.problems(problems);
         self.templates.problems(problems);
-        self.seed.problems(problems);
+        // Else it is said above what is wrong with the words or the networks.
+        if let Ok(choices) = self.choices() {
+            self.seed.problems(&choices, problems);
+        }
         if self.retention.notifications_days == 0 {
             problems.push("retention.notifications_days: must not be 0".to_owned());
         }

@@ -3,13 +3,14 @@
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
+use reqwest::Url;
 
 use super::{
-    ANY, Contact, ContactFields, LANGUAGES, Member, MemberFields, PREFERENCES_MAX, Preference,
+    ANY, Choices, Contact, ContactFields, Member, MemberFields, PREFERENCES_MAX, Preference,
     PreferenceFields, User, UserFields,
 };
 use crate::address;
-use crate::event::EventType;
+use crate::event::{Channel, EventType};
 
 /// Longest id of a user.
 const USER_ID_CHARS_MAX: usize = 128;
@@ -24,7 +25,13 @@ const TIER_MAX: i16 = 100;
 
 impl User {
     /// A user that makes sense. What is wrong is added to the problems; `place` is where it stands.
-    pub fn new(id: &str, fields: UserFields, place: &str, problems: &mut Vec<String>) -> Option<Self> {
+    pub fn new(
+        id: &str,
+        fields: UserFields,
+        choices: &Choices,
+        place: &str,
+        problems: &mut Vec<String>,
+    ) -> Option<Self> {
         let UserFields { name, locale, time_zone } = fields;
         let before = problems.len();
         let mut wrong = |field: &str, why: Option<String>| {
@@ -32,7 +39,7 @@ impl User {
         };
         wrong("id", unfit_user_id(id));
         wrong("name", name.is_empty().then(|| "is empty".to_owned()).or_else(|| unfit_name(&name)));
-        wrong("locale", unfit_locale(&locale));
+        wrong("locale", unfit_locale(&locale, choices));
         let zone = TimeZone::get(&time_zone).ok();
         // As the tables spell it, whatever the case in which it was written.
         let time_zone = zone.as_ref().and_then(TimeZone::iana_name);
@@ -47,10 +54,12 @@ impl Contact {
     pub fn new(
         user_id: &str,
         fields: &ContactFields,
+        choices: &Choices,
         place: &str,
         problems: &mut Vec<String>,
     ) -> Option<Self> {
-        match address::parse(fields.channel, &fields.address) {
+        let parsed = address::parse(fields.channel, &fields.address);
+        match parsed.and_then(|address| enciphered(fields.channel, address, choices)) {
             Ok(address) => Some(Self { user_id: user_id.to_owned(), channel: fields.channel, address }),
             Err(why) => {
                 problems.push(format!("{place}address: {why}"));
@@ -159,12 +168,24 @@ pub fn unfit_client_id(client_id: &str) -> Option<String> {
 }
 
 /// Why this is no locale.
-pub fn unfit_locale(locale: &str) -> Option<String> {
+pub fn unfit_locale(locale: &str, choices: &Choices) -> Option<String> {
     let (language, region) = locale.split_once('-').unwrap_or((locale, "JP"));
     let is_country = region.len() == 2 && region.bytes().all(|byte| byte.is_ascii_uppercase());
     let is_area = region.len() == 3 && region.bytes().all(|byte| byte.is_ascii_digit());
-    let is_fit = LANGUAGES.contains(&language) && (is_country || is_area);
-    (!is_fit).then(|| format!("must be one of {}, also with a region as ja-JP", LANGUAGES.join(", ")))
+    let is_of_language = choices.locales.contains(language) && (is_country || is_area);
+    // Some have words of a region alone.
+    let is_lower = language.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_own = is_lower && choices.locales.contains(&locale.to_ascii_lowercase());
+    let names = || choices.locales.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!is_of_language && !is_own).then(|| format!("must be one of {}, also with a region as ja-JP", names()))
+}
+
+/// What is told goes encrypted, but to addresses of networks that the configuration names: those are one's
+/// own.
+fn enciphered(channel: Channel, address: String, choices: &Choices) -> Result<String, String> {
+    let is_open = channel == Channel::Webhook && !address.starts_with("https:");
+    let is_own = || Url::parse(&address).is_ok_and(|url| choices.guard.names(&url));
+    if is_open && !is_own() { Err("must be https://".to_owned()) } else { Ok(address) }
 }
 
 fn unfit_event_type(name: &str) -> Option<String> {

@@ -16,17 +16,20 @@ pub mod store;
 
 pub mod recipients;
 
+use std::collections::BTreeSet;
+
+use anyhow::Context;
 use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::{Uuid, uuid};
 
+use crate::channel::webhook::guard::Guard;
 use crate::event::{Channel, Severity};
+use crate::template::Templates;
 
 /// Every lock, or every event.
 pub const ANY: &str = "*";
-/// Languages that there are templates in. A locale is one of them, also with a region.
-pub const LANGUAGES: [&str; 2] = ["en", "ja"];
 /// Most contacts of a user.
 pub const CONTACTS_MAX: usize = 20;
 /// Most preferences of a user.
@@ -35,6 +38,25 @@ pub const PREFERENCES_MAX: usize = 1_000;
 /// Ids of contacts are in this namespace.
 const NAMESPACE: Uuid = uuid!("a0c7a0cd-4a4b-5f55-8a3c-3d8f0e6d7b21");
 
+/// What may be chosen, by the configuration.
+#[derive(Debug)]
+pub struct Choices {
+    /// Locales that there are words in, in lower case. A user has one of them, also with a region.
+    pub locales: BTreeSet<String>,
+    /// Where a webhook needs no TLS: at addresses in networks that are allowed by name.
+    pub guard: Guard,
+}
+
+impl Choices {
+    /// With these words, and these networks (CIDR) that webhooks may reach though they are not public.
+    pub fn new(templates: &Templates, networks: &[String]) -> anyhow::Result<Self> {
+        Ok(Self {
+            locales: templates.locales(),
+            guard: Guard::new(networks).context("webhook.allowed_networks")?,
+        })
+    }
+}
+
 /// A user, as somebody writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +64,7 @@ pub struct UserFields {
     /// At most 100 characters.
     #[schema(max_length = 100)]
     pub name: String,
-    /// Language of the messages: `en` or `ja`, also with a region (`ja-JP`).
+    /// Language of the messages, one of `locales` of `/v1/templates`, also with a region (`ja-JP`).
     #[schema(example = "ja")]
     pub locale: String,
     /// IANA name.
@@ -73,7 +95,8 @@ pub struct ContactFields {
     /// `email`, `sms` or `webhook`.
     #[schema(value_type = String)]
     pub channel: Channel,
-    /// `user@host`, `+` and a number (E.164), or `https://…`.
+    /// `user@host`, `+` and a number (E.164), or `https://…` (`http://` only to an address in one of
+    /// `webhook.allowed_networks`).
     pub address: String,
 }
 

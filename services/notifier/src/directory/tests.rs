@@ -12,13 +12,17 @@ fn fields(name: &str, locale: &str, time_zone: &str) -> UserFields {
     UserFields { name: text(name), locale: text(locale), time_zone: text(time_zone) }
 }
 
+fn choices() -> Choices {
+    Choices::new(&Templates::load(None).unwrap(), &["127.0.0.0/8".to_owned()]).unwrap()
+}
+
 fn user(id: &str) -> User {
-    User::new(id, fields("Taro", "ja", "Asia/Tokyo"), "", &mut Vec::new()).unwrap()
+    User::new(id, fields("Taro", "ja", "Asia/Tokyo"), &choices(), "", &mut Vec::new()).unwrap()
 }
 
 fn contact(user_id: &str, address: &str) -> Contact {
     let fields = ContactFields { channel: Channel::Email, address: address.to_owned() };
-    Contact::new(user_id, &fields, "", &mut Vec::new()).unwrap()
+    Contact::new(user_id, &fields, &choices(), "", &mut Vec::new()).unwrap()
 }
 
 fn preference(json: serde_json::Value) -> PreferenceFields {
@@ -52,7 +56,7 @@ fn users_make_sense() {
         ("a", "x", "ja", "../../etc/passwd", "at time_zone"),
     ] {
         let mut problems = Vec::new();
-        let user = User::new(id, fields(name, locale, zone), "at ", &mut problems);
+        let user = User::new(id, fields(name, locale, zone), &choices(), "at ", &mut problems);
         assert_eq!(user.is_some(), wrong.is_empty(), "{id} {name} {locale} {zone}");
         match &problems[..] {
             [] => assert_eq!(wrong, ""),
@@ -61,9 +65,9 @@ fn users_make_sense() {
         }
     }
     let mut problems = Vec::new();
-    assert_eq!(User::new("", fields("", "", ""), "", &mut problems), None);
+    assert_eq!(User::new("", fields("", "", ""), &choices(), "", &mut problems), None);
     assert_eq!(problems.len(), 4, "{problems:?}");
-    let lower = User::new("a", fields("x", "en", "asia/tokyo"), "", &mut Vec::new()).unwrap();
+    let lower = User::new("a", fields("x", "en", "asia/tokyo"), &choices(), "", &mut Vec::new()).unwrap();
     assert_eq!(lower.time_zone, "Asia/Tokyo");
 }
 
@@ -71,9 +75,45 @@ fn users_make_sense() {
 fn what_is_wrong_with_an_address_does_not_show_it() {
     let fields = ContactFields { channel: Channel::Sms, address: "090-1234-5678".to_owned() };
     let mut problems = Vec::new();
-    assert_eq!(Contact::new("taro", &fields, "users[0].contacts[1].", &mut problems), None);
+    assert_eq!(Contact::new("taro", &fields, &choices(), "users[0].contacts[1].", &mut problems), None);
     assert!(problems[0].starts_with("users[0].contacts[1].address: is not +"), "{problems:?}");
     assert!(!problems[0].contains("1234"));
+}
+
+#[test]
+fn a_webhook_is_encrypted_but_in_a_network_of_ones_own() {
+    for (address, is_good) in [
+        ("https://example.com/hook", true),
+        ("HTTPS://example.com/hook", true),
+        ("https://10.0.0.1/hook", true),
+        ("http://127.0.0.1:8080/hook", true),
+        ("http://example.com/hook", false),
+        ("http://localhost/hook", false),
+        ("http://10.0.0.1/hook", false),
+        ("http://1.1.1.1/hook", false),
+    ] {
+        let fields = ContactFields { channel: Channel::Webhook, address: address.to_owned() };
+        let mut problems = Vec::new();
+        let is_one = Contact::new("taro", &fields, &choices(), "", &mut problems).is_some();
+        assert_eq!((is_one, problems.is_empty()), (is_good, is_good), "{address}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_locale_is_one_that_there_are_words_in() {
+    let mut choices = choices();
+    choices.locales.extend(["fr".to_owned(), "pt-br".to_owned()]);
+    for (locale, is_good) in [
+        ("fr", true),
+        ("fr-CA", true),
+        ("pt-BR", true),
+        ("pt", false),
+        ("pt-PT", false),
+        ("de", false),
+        ("FR", false),
+    ] {
+        assert_eq!(check::unfit_locale(locale, &choices).is_none(), is_good, "{locale}");
+    }
 }
 
 #[test]

@@ -77,7 +77,8 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<MadeContact>), Problem> {
     let id = user_id("id", id)?;
     let mut problems = Vec::new();
-    let contact = Contact::new(&id, &fields, "body: ", &mut problems).ok_or_else(|| wrong(&problems))?;
+    let contact = Contact::new(&id, &fields, &state.api.choices, "body: ", &mut problems)
+        .ok_or_else(|| wrong(&problems))?;
     let secret = (contact.channel() == Channel::Webhook).then(Secret::random).transpose()?;
     let mut client = state.tables.client().await?;
     let transaction = state.tables.writing(&mut client).await?;

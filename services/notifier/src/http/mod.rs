@@ -44,6 +44,7 @@ use latchline_shared::kit::http::tokens::{Tokens, protect};
 use serde::Deserialize;
 use tokio_postgres::Transaction;
 
+use crate::directory::Choices;
 use crate::directory::check::{unfit_client_id, unfit_user_id};
 use crate::route::rate::Rate;
 use crate::template::Templates;
@@ -68,6 +69,8 @@ pub struct Api {
     pub tokens: Arc<Tokens>,
     /// The words.
     pub templates: Arc<Templates>,
+    /// What users may choose.
+    pub choices: Arc<Choices>,
     /// How providers are doing, as this process sees it.
     pub providers: providers::Watch,
     /// How many messages one address gets.

@@ -3,12 +3,12 @@
 
 use latchline_shared::kit::api::openapi::{Common, limit, parameter, text, time, word};
 use latchline_shared::kit::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::{IntoParams, OpenApi as _};
+use utoipa::openapi::{OpenApi, RefOr};
+use utoipa::{IntoParams, Modify, OpenApi as _};
 
-use super::{acts, contacts, locks, notifications, preferences, providers, templates, users};
+use super::{acts, contacts, locks, notifications, preferences, providers, report, templates, users};
 use crate::event::{Channel, EventType, Severity};
 use crate::status::Status;
 
@@ -41,18 +41,23 @@ use crate::status::Status;
         locks::of_user,
         locks::members,
         locks::put,
-        locks::remove
+        locks::remove,
+        report::take
     ),
     tags((name = "notifications", description = "What was told, and what became of it; addresses are masked"),
          (name = "providers", description = "Who sends it"),
          (name = "templates", description = "The words"),
          (name = "users", description = "Who is told, and what they want; needs the scope admin"),
          (name = "contacts", description = "Where they are told; needs the scope admin"),
-         (name = "locks", description = "Whose lock it is; needs the scope admin")),
+         (name = "locks", description = "Whose lock it is; needs the scope admin"),
+         (name = "reports", description = "What gateways say became of messages; needs no token")),
     security(("token" = [])),
-    modifiers(&COMMON)
+    modifiers(&COMMON, &Reports)
 )]
 struct Description;
+
+/// Where gateways report.
+pub(super) const REPORTS: &str = "/v1/dlr/{gateway}";
 
 /// The description.
 pub fn description() -> OpenApi {
@@ -64,6 +69,27 @@ const COMMON: Common = Common {
     token: "A token of the notifier's file; `latchline-notifier token` makes one.",
     unavailable: "the database cannot answer now, or not in time",
 };
+
+/// Gateways have no token: theirs are errors of their own.
+struct Reports;
+
+impl Modify for Reports {
+    fn modify(&self, api: &mut OpenApi) {
+        let Some(item) = api.paths.paths.get_mut(REPORTS) else { return };
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.remove("401");
+            for (status, why) in [
+                ("400", "the body cannot be read, or does not say which message; says why"),
+                ("403", "who reports has not shown what it should have"),
+            ] {
+                if let Some(RefOr::T(response)) = responses.get_mut(status) {
+                    why.clone_into(&mut response.description);
+                }
+            }
+        }
+    }
+}
 
 /// Of `GET /v1/notifications`.
 pub(super) struct NotificationParameters;

@@ -16,7 +16,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Pairs, Shared};
-use crate::directory::LANGUAGES;
 use crate::directory::check::unfit_locale;
 use crate::event::{Channel, EventType, Facts, Severity};
 use crate::template::sms::{Encoding, segments};
@@ -26,7 +25,7 @@ use crate::template::{CHANGES, Listed, Rendered, Templates};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Words {
     /// Languages that a user can have.
-    locales: &'static [&'static str],
+    locales: Vec<String>,
     /// What can become of an alarm and is told.
     changes: Vec<&'static str>,
     /// How bad something can be.
@@ -40,7 +39,7 @@ pub(super) struct Words {
 pub(super) async fn list(Extract(state): Shared, Query(pairs): Pairs) -> Result<Json<Words>, Problem> {
     Params::new(pairs).finish()?;
     Ok(Json(Words {
-        locales: &LANGUAGES,
+        locales: state.api.choices.locales.iter().cloned().collect(),
         changes: CHANGES.iter().map(|change| change.name()).collect(),
         severities: Severity::ALL.iter().map(|severity| severity.name()).collect(),
         templates: state.api.templates.list(),
@@ -62,7 +61,7 @@ pub(super) struct Imagined {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     severity: Option<Severity>,
-    /// Language: `en` or `ja`, also with a region.
+    /// Language, one of `locales` of `/v1/templates`, also with a region.
     locale: String,
     /// IANA name; UTC if it is not given.
     #[serde(default)]
@@ -112,7 +111,7 @@ pub(super) async fn preview(
     Extract(state): Shared,
     JsonBody(imagined): JsonBody<Imagined>,
 ) -> Result<Json<Preview>, Problem> {
-    let why = unfit_locale(&imagined.locale);
+    let why = unfit_locale(&imagined.locale, &state.api.choices);
     why.map_or(Ok(()), |why| Err(bad(format!("body: locale: {why}"))))?;
     let zone = imagined.time_zone.as_deref().map_or(Ok(TimeZone::UTC), TimeZone::get);
     let zone = zone.map_err(|_| bad("body: time_zone: is no IANA time zone such as Asia/Tokyo"))?;

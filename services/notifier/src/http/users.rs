@@ -77,7 +77,8 @@ pub(super) async fn put(
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
     let id = user_id("id", id)?;
     let mut problems = Vec::new();
-    let user = User::new(&id, fields, "body: ", &mut problems).ok_or_else(|| wrong(&problems))?;
+    let user = User::new(&id, fields, &state.api.choices, "body: ", &mut problems)
+        .ok_or_else(|| wrong(&problems))?;
     let mut client = state.tables.client().await?;
     let transaction = state.tables.writing(&mut client).await?;
     let is_new = store::put_user(&transaction, &user).await.map_err(Failure::from)?;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::{Person, Reached, Seed};
 use crate::directory::secret::Secret;
 use crate::directory::{
-    CONTACTS_MAX, Contact, ContactFields, Member, MemberFields, Preference, PreferenceFields, User,
+    CONTACTS_MAX, Choices, Contact, ContactFields, Member, MemberFields, Preference, PreferenceFields, User,
     UserFields,
 };
 use crate::event::Channel;
@@ -59,7 +59,7 @@ struct LockTable {
 }
 
 /// The people of a file, or all that is wrong with it.
-pub(super) fn parse(text: &str) -> Result<Seed, Vec<String>> {
+pub(super) fn parse(text: &str, choices: &Choices) -> Result<Seed, Vec<String>> {
     // The library's own text quotes the line.
     let file: File = toml::from_str(text).map_err(|error| vec![located(text, &error)])?;
     let mut problems = Vec::new();
@@ -67,7 +67,8 @@ pub(super) fn parse(text: &str) -> Result<Seed, Vec<String>> {
     for (index, table) in file.users.into_iter().enumerate() {
         let place = format!("users[{index}]");
         users.extend(
-            read(table, &place, &mut problems).and_then(|table| person(table, &place, &mut problems)),
+            read(table, &place, &mut problems)
+                .and_then(|table| person(table, choices, &place, &mut problems)),
         );
     }
     let ids = users.iter().map(|person: &Person| person.user.id());
@@ -87,15 +88,15 @@ fn read<T: DeserializeOwned>(table: toml::Value, place: &str, problems: &mut Vec
         .ok()
 }
 
-fn person(table: UserTable, place: &str, problems: &mut Vec<String>) -> Option<Person> {
+fn person(table: UserTable, choices: &Choices, place: &str, problems: &mut Vec<String>) -> Option<Person> {
     let UserTable { id, name, locale, time_zone, contacts, locks, preferences } = table;
     let fields = UserFields { name, locale, time_zone };
-    let user = User::new(&id, fields, &format!("{place}."), problems);
+    let user = User::new(&id, fields, choices, &format!("{place}."), problems);
     if contacts.len() > CONTACTS_MAX {
         problems.push(format!("{place}.contacts: has more than {CONTACTS_MAX}"));
     }
     let contacts = each(contacts, &format!("{place}.contacts"), problems, |table, place, problems| {
-        reached(&id, table, place, problems)
+        reached(&id, table, choices, place, problems)
     });
     let ids = contacts.iter().map(|reached| reached.contact.id());
     problems.extend(twice(ids, &format!("{place}.contacts")));
@@ -124,9 +125,16 @@ fn each<T: DeserializeOwned, R>(
     checked
 }
 
-fn reached(user_id: &str, table: ContactTable, place: &str, problems: &mut Vec<String>) -> Option<Reached> {
+fn reached(
+    user_id: &str,
+    table: ContactTable,
+    choices: &Choices,
+    place: &str,
+    problems: &mut Vec<String>,
+) -> Option<Reached> {
     let ContactTable { channel, address, verified, secret } = table;
-    let contact = Contact::new(user_id, &ContactFields { channel, address }, &format!("{place}."), problems);
+    let fields = ContactFields { channel, address };
+    let contact = Contact::new(user_id, &fields, choices, &format!("{place}."), problems);
     let secret = secret.map(|text| match channel {
         Channel::Webhook => Secret::from_text(&text),
         _ => Err("is of webhooks only".to_owned()),

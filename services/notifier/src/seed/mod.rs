@@ -24,13 +24,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use deadpool_postgres::Pool;
-use latchline_shared::kit::config::{Validate, value};
+use latchline_shared::kit::config::value;
 use serde::Deserialize;
 use tokio_postgres::Transaction;
 use tracing::info;
 
 use crate::directory::secret::Secret;
-use crate::directory::{Contact, Member, Preference, User, store};
+use crate::directory::{Choices, Contact, Member, Preference, User, store};
 use crate::event::Channel;
 
 /// The `[seed]` table.
@@ -41,9 +41,10 @@ pub struct Settings {
     pub file: Option<PathBuf>,
 }
 
-impl Validate for Settings {
-    fn problems(&self, problems: &mut Vec<String>) {
-        let wrong = self.file.as_deref().and_then(|path| Seed::read(path).err());
+impl Settings {
+    /// All that is wrong with the file.
+    pub fn problems(&self, choices: &Choices, problems: &mut Vec<String>) {
+        let wrong = self.file.as_deref().and_then(|path| Seed::read(path, choices).err());
         problems.extend(wrong.map(|error| format!("seed.file: {error:#}")));
     }
 }
@@ -71,10 +72,10 @@ struct Reached {
 
 impl Seed {
     /// Of a file. Blocks on the disk.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub fn read(path: &Path, choices: &Choices) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let seed = file::parse(&text).map_err(|problems| anyhow::anyhow!(problems.join("; ")));
+        let seed = file::parse(&text, choices).map_err(|problems| anyhow::anyhow!(problems.join("; ")));
         seed.with_context(|| path.display().to_string())
     }
 

@@ -4,6 +4,11 @@ use latchline_shared::kit::postgres::testing::Database;
 
 use super::*;
 use crate::migrations::tests::database;
+use crate::template::Templates;
+
+fn choices() -> Choices {
+    Choices::new(&Templates::load(None).unwrap(), &["127.0.0.0/8".to_owned()]).unwrap()
+}
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -63,7 +68,7 @@ fn all_that_is_wrong_is_told_with_its_place() {
         locale = "ja"
         time_zone = "UTC"
     "#;
-    let problems = file::parse(wrong).unwrap_err();
+    let problems = file::parse(wrong, &choices()).unwrap_err();
     let starts = [
         "users[0].id: must be 1 to 128",
         "users[0].locale: must be one of",
@@ -93,7 +98,7 @@ fn all_that_is_wrong_is_told_with_its_place() {
         ("\n\n[[user]]\n", "line 3: unknown field `user`"),
         ("\nx = \"hidden", "line 2: "),
     ] {
-        let problems = file::parse(text).unwrap_err();
+        let problems = file::parse(text, &choices()).unwrap_err();
         assert!(problems[0].starts_with(start) && !problems[0].contains("hidden"), "{problems:?}");
     }
 }
@@ -104,7 +109,7 @@ fn a_file_is_checked_with_the_settings() {
     let path = folder.path().join("seed.toml");
     let problems = || {
         let mut problems = Vec::new();
-        Settings { file: Some(path.clone()) }.problems(&mut problems);
+        Settings { file: Some(path.clone()) }.problems(&choices(), &mut problems);
         problems
     };
     assert!(problems()[0].starts_with("seed.file: cannot read "));
@@ -125,7 +130,7 @@ async fn a_seed_is_put_in_again_and_again() {
         let secrets: Vec<Option<Vec<u8>>> = rows.iter().map(|row| row.get(1)).collect();
         (rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), secrets)
     };
-    let seed = file::parse(GOOD).unwrap();
+    let seed = file::parse(GOOD, &choices()).unwrap();
     seed.apply(&pool).await.unwrap();
     let (first, secrets) = rows().await;
     assert_eq!(
@@ -145,7 +150,7 @@ async fn a_seed_is_put_in_again_and_again() {
     seed.apply(&pool).await.unwrap();
     assert_eq!(rows().await, (first, secrets), "what the file says holds; what it leaves open stays");
     let names = "select string_agg(name, ' ' order by id) from users";
-    let changed = file::parse(&GOOD.replace("Operators", "Operations")).unwrap();
+    let changed = file::parse(&GOOD.replace("Operators", "Operations"), &choices()).unwrap();
     changed.apply(&pool).await.unwrap();
     let row = client.query_one(names, &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), "Operations 山田 太郎");
@@ -166,7 +171,7 @@ async fn a_seed_of_which_a_part_is_refused_is_not_put_in() {
         )
         .await
         .unwrap();
-    let refused = file::parse(GOOD).unwrap().apply(&pool).await.unwrap_err();
+    let refused = file::parse(GOOD, &choices()).unwrap().apply(&pool).await.unwrap_err();
     assert!(format!("{refused:#}").starts_with("user ops: the user has 20 contacts"), "{refused:#}");
     let row = client.query_one("select string_agg(name, ' ') from users", &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), "x");

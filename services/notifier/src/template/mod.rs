@@ -184,7 +184,7 @@ impl Templates {
             .collect();
         kinds.dedup();
         let mut listed = Vec::new();
-        for locale in self.known_locales() {
+        for locale in self.locales() {
             for (event, kind) in &kinds {
                 for part in PARTS {
                     let Ok(name) = self.file(&locale, *event, kind, part) else { continue };
@@ -204,8 +204,8 @@ impl Templates {
         listed
     }
 
-    /// Languages that have phrases or templates of their own.
-    fn known_locales(&self) -> BTreeSet<String> {
+    /// Languages (lower case, `pt-br`) that have phrases or templates of their own.
+    pub fn locales(&self) -> BTreeSet<String> {
         let of_files = self.files.keys().filter_map(|name| Some(name.split_once('/')?.0.to_owned()));
         self.locales.keys().cloned().chain(of_files).collect()
     }

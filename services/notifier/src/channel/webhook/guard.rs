@@ -40,7 +40,7 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 3] = [
 
 /// Looks at addresses.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     allowed: Vec<Network>,
 }
 
@@ -52,22 +52,33 @@ struct Network {
 
 impl Guard {
     /// These networks (CIDR) are allowed too.
-    pub(super) fn new(allowed: &[String]) -> anyhow::Result<Self> {
+    pub fn new(allowed: &[String]) -> anyhow::Result<Self> {
         let parse = |text: &String| text.parse().with_context(|| text.clone());
         Ok(Self { allowed: allowed.iter().map(parse).collect::<anyhow::Result<_>>()? })
     }
 
     /// Whether the URL's host may be connected to; names are looked at when they are resolved.
     pub(super) fn permits_host(&self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default();
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        literal.map_or(true, |address| self.permits(address))
+        literal(url).is_none_or(|address| self.permits(address))
+    }
+
+    /// Whether the URL's host is an address, not a name, of a network that is allowed.
+    pub fn names(&self, url: &Url) -> bool {
+        literal(url).is_some_and(|address| self.allows(address.to_canonical()))
     }
 
     fn permits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.allowed.iter().any(|network| network.contains(address)) || is_public(address)
+        self.allows(address) || is_public(address)
     }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        self.allowed.iter().any(|network| network.contains(address))
+    }
+}
+
+fn literal(url: &Url) -> Option<IpAddr> {
+    url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 impl Resolve for Guard {

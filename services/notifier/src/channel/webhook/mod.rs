@@ -3,7 +3,7 @@
 //! The user chooses where we connect to, so [`guard`] keeps us out of our own network, redirects are not
 //! followed, and little is read of an answer.
 
-mod guard;
+pub mod guard;
 pub mod settings;
 mod sign;
 

@@ -36,7 +36,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Names and values, in order.
 type Fields = Vec<(String, String)>;
 
-struct Desk {
+pub(super) struct Desk {
     reports: Reports,
     pool: Pool,
     metrics: Metrics,
@@ -52,7 +52,17 @@ pub fn routes(reports: Reports, pool: Pool, metrics: Metrics) -> Router {
     harden(routes)
 }
 
-async fn take(
+/// Takes a delivery report of an SMS gateway.
+///
+/// The parameters and the body are the gateway's. It shows no token of ours, but what was in the link that
+/// went with the message, or a token that was agreed with it. The same report again changes nothing.
+#[utoipa::path(method(get, post), path = "/v1/dlr/{gateway}", tag = "reports", security(()),
+    params(("gateway" = String, Path, description = "The gateway, as the configuration calls it")),
+    responses((status = 204, description = "taken, also if it changes nothing"),
+              (status = 404, description = "there is no such gateway, or no such message"),
+              (status = 413, description = "the body has more than 65,536 bytes"),
+              (status = 500, description = "the database refuses what a report needs; the log says why")))]
+pub(super) async fn take(
     State(desk): State<Arc<Desk>>,
     Path(gateway): Path<String>,
     request: Request,

@@ -34,7 +34,9 @@ async fn each_route_needs_its_scope() {
 
 #[tokio::test]
 async fn every_route_is_in_the_table_of_this_test() {
-    let paths = crate::http::openapi::description().paths.paths;
+    let mut paths = crate::http::openapi::description().paths.paths;
+    // No tokens there.
+    paths.remove(crate::http::openapi::REPORTS);
     let operations = |item: &utoipa::openapi::PathItem| {
         [&item.get, &item.put, &item.post, &item.delete]
             .iter()

@@ -198,6 +198,7 @@ async fn what_is_no_contact_is_refused_and_not_repeated() {
             json!({"channel": "webhook", "address": "https://u:p@example.com"}),
             "body: address: must not hold a user",
         ),
+        (json!({"channel": "webhook", "address": "http://example.com"}), "body: address: must be https://"),
         (json!({"channel": "fax", "address": "1"}), "body: channel: unknown variant `fax`"),
     ] {
         let answer = app.post("/v1/users/taro/contacts", body.clone()).await;

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::providers::Provider;
 use super::{Api, Limits, SCOPES, routes};
 use crate::delivery::breaker::Condition;
+use crate::directory::Choices;
 use crate::event::Channel;
 use crate::migrations::tests::database;
 use crate::route::rate::Rate;
@@ -62,11 +63,14 @@ impl App {
 
     async fn start_within(limits: Limits) -> Self {
         let Database { pool, owner, .. } = database().await;
+        let templates = Arc::new(Templates::load(None).unwrap());
+        let choices = Arc::new(Choices::new(&templates, &[]).unwrap());
         let served = Served::start(SCOPES, |tokens, _| {
             routes(Api {
                 pool: pool.clone(),
                 tokens,
-                templates: Arc::new(Templates::load(None).unwrap()),
+                templates,
+                choices,
                 providers: Arc::new(providers),
                 rate: Rate { per_minute: 1, burst: 3 },
                 limits,

@@ -3,7 +3,7 @@
 use latchline_shared::kit::api::testing::description::{assert_committed, assert_complete};
 
 use super::*;
-use crate::http::openapi::description;
+use crate::http::openapi::{REPORTS, description};
 
 #[test]
 fn the_committed_description_is_that_of_the_code() {
@@ -12,8 +12,14 @@ fn the_committed_description_is_that_of_the_code() {
 
 #[test]
 fn every_operation_says_what_it_takes_and_answers() {
-    assert_complete(&description());
-    let paths = description().paths.paths;
+    let mut description = description();
+    let reports = description.paths.paths.remove(REPORTS).unwrap();
+    for operation in [reports.get.unwrap(), reports.post.unwrap()] {
+        let answers: Vec<_> = operation.responses.responses.keys().map(String::as_str).collect();
+        assert_eq!(answers, ["204", "400", "403", "404", "413", "500", "503"]);
+    }
+    assert_complete(&description);
+    let paths = description.paths.paths;
     assert_eq!(paths.len(), 17, "{:?}", paths.keys());
 }
 
