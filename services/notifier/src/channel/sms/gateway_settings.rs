@@ -104,7 +104,7 @@ pub struct GatewaySettings {
         deserialize_with = "value::milliseconds"
     )]
     pub connect_timeout: Duration,
-    /// To the end of the answer, beyond that.
+    /// What all may take beyond that, to the end of the answer: one time over both.
     #[serde(rename = "timeout_ms", default = "timeout", deserialize_with = "value::milliseconds")]
     pub timeout: Duration,
     /// Authorities of its certificate.
@@ -134,8 +134,9 @@ pub struct GatewaySettings {
     /// It does not talk to us.
     #[serde(default)]
     pub unavailable_codes: Vec<Code>,
-    /// Statuses that mean never.
-    pub permanent_statuses: Option<Vec<StatusPattern>>,
+    /// Further statuses that mean never.
+    #[serde(default)]
+    pub permanent_statuses: Vec<StatusPattern>,
     /// Whether it sends what it gets twice once.
     #[serde(default)]
     pub idempotency: bool,

@@ -78,7 +78,7 @@ impl Rules {
                 (Outcome::Transient, None, gateway.transient_codes.clone()),
                 (Outcome::Unavailable, None, gateway.unavailable_codes.clone()),
             ],
-            permanent: gateway.permanent_statuses.clone().unwrap_or_default(),
+            permanent: gateway.permanent_statuses.clone(),
         })
     }
 

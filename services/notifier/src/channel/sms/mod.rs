@@ -145,8 +145,8 @@ fn secrets(gateway: &GatewaySettings) -> anyhow::Result<BTreeMap<String, SecretS
     for name in gateway.secrets.keys().chain(gateway.secret_files.keys()) {
         ensure!(
             is_hidden(name),
-            "secrets.{name}: its name must end in password, secret, token or _key: by that it is hidden where \
-             the configuration is printed"
+            "secrets.{name}: the last word of its name (behind _, - or .) must be password, secret, token or \
+             key, and not the only one if it is key: by that it is hidden where the configuration is printed"
         );
         let file = gateway.secret_files.get(name).map(std::path::PathBuf::as_path);
         let secret = value::secret(name, gateway.secrets.get(name), file).context("secrets")?;

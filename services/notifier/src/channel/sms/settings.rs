@@ -24,7 +24,7 @@ pub struct Settings {
     pub concurrency: usize,
     /// As many more for critical ones alone.
     pub concurrency_critical: usize,
-    /// Where gateways reach this process; none: no reports.
+    /// Where gateways reach this process; none: no links, and reports by token alone.
     #[serde(deserialize_with = "value::optional")]
     pub public_url: Option<String>,
     /// Signs the links for reports.
@@ -36,7 +36,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What makes and checks the links for reports; none: there are no reports.
+    /// What makes and checks the links for reports; none: there are no links.
     pub fn links(&self) -> anyhow::Result<Option<Links>> {
         let key = value::secret("report_key", self.report_key.as_ref(), self.report_key_file.as_deref())?;
         let Some(public_url) = &self.public_url else { return Ok(None) };

@@ -61,6 +61,8 @@ async fn statuses() {
     let own = "permanent_statuses = [404, '5xx']";
     check("generic", own, Reply::status(404), (Outcome::Permanent, "http 404", None)).await;
     check("generic", own, Reply::status(500), (Outcome::Permanent, "http 500", None)).await;
+    check("generic", own, Reply::status(400), (Outcome::Permanent, "http 400", None)).await;
+    check("generic", own, Reply::status(401), (Outcome::Unavailable, "http 401", None)).await;
     check("generic", own, Reply::status(429), (Outcome::Transient, "http 429", None)).await;
 }
 

@@ -84,7 +84,7 @@ fn what_is_wrong_is_named() {
         assert!(problems[0].contains(expected), "{own}: {problems:?}");
     }
     for (changed, expected) in [
-        (ok.replace("api_token", "api_pass"), "its name must end in password, secret, token or _key"),
+        (ok.replace("api_token", "api_pass"), "the last word of its name (behind _, - or .) must be"),
         (ok.replace("name = 'generic'", "name = 'A/b'"), "name: must be 1 to 32 of a to z"),
         (preset("generic", "http://u:p@h"), "must not hold a user or a password: set auth"),
         (preset("generic", "ftp://h"), "url: must be http:// or https://"),
