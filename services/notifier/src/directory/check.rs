@@ -158,7 +158,7 @@ pub fn unfit_user_id(id: &str) -> Option<String> {
     // It stays in what was told when its user goes, so it must not be an address; dots alone are places
     // in a path.
     let is_fit = is_length && id.chars().all(is_known) && id.chars().any(|c| c != '.');
-    (!is_fit).then(|| format!("must be 1 to {USER_ID_CHARS_MAX} of A-Z a-z 0-9 . _ : -"))
+    (!is_fit).then(|| format!("must be 1 to {USER_ID_CHARS_MAX} of A-Z a-z 0-9 . _ : -, not dots alone"))
 }
 
 /// Why this is neither the id of a lock nor `*`.

@@ -61,8 +61,8 @@ impl Choices {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserFields {
-    /// At most 100 characters.
-    #[schema(max_length = 100)]
+    /// At most 100 characters, none of them a control character; not empty.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// Language of the messages, one of `locales` of `/v1/templates`, also with a region (`ja-JP`).
     #[schema(example = "ja")]
@@ -95,8 +95,9 @@ pub struct ContactFields {
     /// `email`, `sms` or `webhook`.
     #[schema(value_type = String)]
     pub channel: Channel,
-    /// `user@host`, `+` and a number (E.164), or `https://…` (`http://` only to an address in one of
-    /// `webhook.allowed_networks`).
+    /// `user@host`, `+` and a number (E.164: 7 to 15 digits, the first not 0), or `https://…` without user and
+    /// password (`http://` only to an address in one of `webhook.allowed_networks`). At most 320 bytes.
+    #[schema(max_length = 320)]
     pub address: String,
 }
 
@@ -125,7 +126,7 @@ impl Contact {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemberFields {
-    /// What this user calls it, at most 100 characters; empty: nothing.
+    /// What this user calls it, at most 100 characters, none of them a control character; empty: nothing.
     #[schema(max_length = 100)]
     pub lock_name: String,
     /// Told from this level of escalation on; 0: always.

@@ -128,10 +128,14 @@ pub(super) async fn remove(
 #[serde(deny_unknown_fields)]
 pub(super) struct Code {
     /// Six digits.
+    #[schema(pattern = "^[0-9]{6}$")]
     code: String,
 }
 
 /// Gives back the code: the contact is verified, and things are told there.
+///
+/// A wrong one is answered with 400, which says how many tries are left. A code is good for 15 minutes and 5
+/// tries; of an address, 15 wrong ones a day are taken.
 #[utoipa::path(post, path = "/v1/users/{id}/contacts/{contact}/verify", tag = "contacts", request_body = Code,
     params(("id" = String, Path, description = "The user"),
            ("contact" = String, Path, description = "The contact")),
@@ -174,14 +178,16 @@ pub(super) async fn verify(
 /// Sends another code, which is good instead of the one before; at most once a minute, and five a day to
 /// one address.
 ///
-/// A contact that bounced gets another chance by this.
+/// An address of which 15 wrong ones came today gets none: nobody may give it back. A contact that bounced
+/// gets another chance by this.
 #[utoipa::path(post, path = "/v1/users/{id}/contacts/{contact}/code", tag = "contacts",
     params(("id" = String, Path, description = "The user"),
            ("contact" = String, Path, description = "The contact")),
     responses((status = 202, body = Enqueued),
               (status = 404, description = "there is no such contact"),
               (status = 409, description = "it is verified"),
-              (status = 429, description = "a code was sent just now, or there were too many today; says which",
+              (status = 429, description = "a code was sent just now, or too many codes or wrong ones \
+                were of this address today; says which",
                headers(("Retry-After" = i64, description = "seconds until the next may be sent")))))]
 pub(super) async fn code(
     Extract(state): Shared,

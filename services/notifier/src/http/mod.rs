@@ -7,11 +7,12 @@
 //! | `POST /v1/notifications/{id}/retry`, `/notifications/test` | operate |
 //! | `/v1/users…`, `/v1/locks/{client_id}/members…` | admin: personal data, in full |
 //! | `GET /openapi.json`, `/docs/` | none: they show no data |
-//! | `/v1/dlr/{gateway}` | none: a signed link ([`report`]) |
+//! | `/v1/dlr/{gateway}` | none: a signed link, or the gateway's token ([`report`]) |
 //!
-//! Each file has the routes of one thing. The pool is the API's own and each query has a limit in
-//! time, so that no question starves what tells people. Whoever has not the scope `admin` sees no
-//! address in full and no code, here and in errors; both are in no log.
+//! Each file has the routes of one thing. The pool is the API's own and each statement has a limit in
+//! time (`api.query_timeout_ms`), so that no question starves what tells people; reports have a pool of
+//! their own, and `postgres.statement_timeout_ms`. Whoever has not the scope `admin` sees no address in
+//! full and no code, here and in errors; both are in no log.
 
 mod acts;
 mod contacts;
@@ -82,7 +83,7 @@ pub struct Api {
 /// The `[api]` table: bounds of the questions.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Limits {
-    /// How long one query may take.
+    /// How long one statement of a question may take.
     #[serde(rename = "query_timeout_ms", deserialize_with = "value::milliseconds")]
     pub query_timeout: Duration,
 }

@@ -118,7 +118,7 @@ pub(super) struct AttemptParameters;
 
 impl IntoParams for AttemptParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i32::MAX));
         vec![
             limit("Attempts of a page", LIMIT_MAX, LIMIT_MAX),
             parameter("after", "Attempts behind this number: `next` of the page before", number),

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{Pairs, Shared};
 use crate::delivery::breaker::Condition;
-use crate::delivery::queue::backlog::{Backlog, backlog};
+use crate::delivery::queue::backlog::{self, Backlog};
 use crate::event::Channel;
 
 /// Says how providers are doing now, as this process sees it.
@@ -69,7 +69,9 @@ pub(super) struct Providers {
 #[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Providers)))]
 pub(super) async fn list(Extract(state): Shared, Query(pairs): Pairs) -> Result<Json<Providers>, Problem> {
     Params::new(pairs).finish()?;
-    let backlog = backlog(&state.api.pool).await.map_err(Failure::from)?;
+    let mut client = state.tables.client().await?;
+    let transaction = state.tables.reading(&mut client).await?;
+    let backlog = backlog::measure(&transaction).await.map_err(Failure::from)?;
     let providers = (state.api.providers)().into_iter().map(ProviderView::from).collect();
     Ok(Json(Providers { providers, backlog }))
 }

@@ -63,8 +63,8 @@ pub(super) async fn show(Extract(state): Shared, Path(id): Path<String>) -> Resu
 
 /// Puts a user in, or changes one.
 ///
-/// The id is the caller's choice: 1 to 128 of `A-Z a-z 0-9 . _ : -`. It stays in what was told when the user
-/// goes: it must not be an address.
+/// The id is the caller's choice: 1 to 128 of `A-Z a-z 0-9 . _ : -`, not dots alone. It stays in what was
+/// told when the user goes: it must not be an address.
 #[utoipa::path(put, path = "/v1/users/{id}", tag = "users", request_body = UserFields,
     params(("id" = String, Path, description = "The user")),
     responses((status = 200, body = UserView, description = "changed"),

@@ -86,9 +86,10 @@ async fn a_query_that_takes_too_long_ends_and_says_so() {
     let app = App::start_within(Limits { query_timeout: Duration::from_millis(200) }).await;
     let mut client = app.owner.get().await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    transaction.batch_execute("lock table users in access exclusive mode").await.unwrap();
+    transaction.batch_execute("lock table users, notification in access exclusive mode").await.unwrap();
     let body = json!({"name": "Taro", "locale": "ja", "time_zone": "Asia/Tokyo"});
-    for answer in [app.ask("/v1/users").await, app.put("/v1/users/taro", body).await] {
+    let asked = [app.ask("/v1/users").await, app.ask("/v1/providers").await];
+    for answer in asked.into_iter().chain([app.put("/v1/users/taro", body).await]) {
         assert_eq!(answer.status, 503);
         assert!(answer.detail().starts_with("the query takes too long"));
     }
