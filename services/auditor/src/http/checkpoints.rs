@@ -11,7 +11,6 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type as SchemaType};
 use utoipa::{IntoParams, ToSchema};
 
 use super::failure::Failure;
@@ -57,11 +56,10 @@ pub(super) struct CheckpointParameters;
 
 impl IntoParams for CheckpointParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = ObjectBuilder::new().schema_type(SchemaType::Integer);
         vec![
-            openapi::parameter("chain", "Of this chain", number),
+            openapi::number("chain", "Of this chain", 0..=i64::from(i16::MAX)),
             openapi::limit("Checkpoints of a page", LIMIT_DEFAULT, LIMIT_MAX),
-            openapi::text("after", "`next` of the page before"),
+            openapi::number("after", "`next` of the page before", 1..=i64::MAX),
         ]
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::failure::Failure;
-use super::openapi::{Cursor as CursorParameter, FilterParameters, Lock, PageParameters};
+use super::openapi::{Cursor as CursorParameter, Lock, PageFilter, PageParameters, UNREADABLE};
 use super::reads::Read;
 use super::{Shared, State};
 use crate::query::cursor::Cursor;
@@ -40,9 +40,10 @@ pub(super) struct Events {
 /// however late its transaction ends; ask again with `next` after an empty page. The read itself
 /// becomes an event; pages that continue it do not.
 #[utoipa::path(get, path = "/v1/audit/events", tag = "history",
-    params(Lock, FilterParameters, CursorParameter, PageParameters),
+    params(Lock, PageFilter, CursorParameter, PageParameters),
     responses((status = 200, body = Events,
-               headers(("Link" = String, description = "the next page, `rel=\"next\"`")))))]
+               headers(("Link" = String, description = "the next page, `rel=\"next\"`"))),
+              (status = 500, description = UNREADABLE)))]
 pub(super) async fn events(
     Extract(state): Shared,
     caller: Caller,
@@ -58,8 +59,10 @@ pub(super) async fn events(
 ///
 /// As `/v1/audit/events` with `client_id`.
 #[utoipa::path(get, path = "/v1/audit/locks/{id}/timeline", tag = "history",
-    params(("id" = String, Path, description = "The lock"), FilterParameters, CursorParameter, PageParameters),
-    responses((status = 200, body = Events)))]
+    params(("id" = String, Path, description = "The lock"), PageFilter, CursorParameter, PageParameters),
+    responses((status = 200, body = Events,
+               headers(("Link" = String, description = "the next page, `rel=\"next\"`"))),
+              (status = 500, description = UNREADABLE)))]
 pub(super) async fn timeline(
     Extract(state): Shared,
     caller: Caller,

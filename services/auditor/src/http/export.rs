@@ -28,7 +28,7 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::failure::Failure;
-use super::openapi::{FilterParameters, Lock};
+use super::openapi::{ExportFilter, Lock};
 use super::reads::Read;
 use super::{Shared, State};
 use crate::ndjson;
@@ -72,7 +72,7 @@ impl IntoParams for ExportParameters {
 /// in front. If the connection breaks off, the file is not whole. Needs the scope `export`, and is
 /// an event itself.
 #[utoipa::path(get, path = "/v1/audit/export", tag = "history",
-    params(Lock, FilterParameters, ExportParameters),
+    params(Lock, ExportFilter, ExportParameters),
     responses((status = 200, description = "The file", content(
         (String = "application/x-ndjson"), (String = "text/csv"))),
         (status = 429, description = "too many exports run")))]

@@ -46,11 +46,21 @@ const COMMON: Common = Common {
     unavailable: "the history cannot be read now, or not in time",
 };
 
+/// When a route that shows rows answers 500.
+pub(super) const UNREADABLE: &str =
+    "a row is not what was written, and the answer says which; or a fault that is in the log";
+
 /// `client_id`.
 pub(super) struct Lock;
 
-/// What every route with a filter takes.
-pub(super) struct FilterParameters;
+/// Which events a page has.
+pub(super) struct PageFilter;
+
+/// Which events an export has.
+pub(super) struct ExportFilter;
+
+/// Which events a stream has.
+pub(super) struct StreamFilter;
 
 /// `order` and `after`.
 pub(super) struct Cursor;
@@ -64,22 +74,40 @@ impl IntoParams for Lock {
     }
 }
 
-impl IntoParams for FilterParameters {
+impl IntoParams for PageFilter {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let severities = Severity::ALL.map(Severity::name);
-        vec![
-            text("process_id", "The process: ties a command and its result"),
-            text("action", "`unlock`, `lock`, …; of reads, the operation"),
-            word("kind", "What it was", Kind::ALL.iter().map(|kind| kind.name())),
-            word("direction", "Where it went", Direction::ALL.iter().map(|one| one.name())),
-            text("verdict", "Verdict of a command; `ok`, `failed` or `denied` of a result"),
-            text("finding", "One of the findings"),
-            text("publisher", "Client id of the publisher; of reads, the token's name"),
-            word("min_severity", "At least this bad (or 0 to 3)", severities),
-            time("since", "From then (inclusive), RFC 3339 with offset; by default 7 days before `until`"),
-            time("until", "Before then (exclusive), RFC 3339 with offset"),
-        ]
+        filter("by default 7 days before `until`, or before now; no default with `order=ingest`")
     }
+}
+
+impl IntoParams for ExportFilter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        filter("by default 7 days before `until`, or before now")
+    }
+}
+
+impl IntoParams for StreamFilter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        filter("without it, from now on")
+    }
+}
+
+/// What every route with a filter takes; `default` is what holds without `since`.
+fn filter(default: &str) -> Vec<Parameter> {
+    let severities = Severity::ALL.map(Severity::name).into_iter().chain(["0", "1", "2", "3"]);
+    let since = format!("From then (inclusive), RFC 3339 with offset; {default}");
+    vec![
+        text("process_id", "The process: ties a command and its result"),
+        text("action", "`unlock`, `lock`, …; of reads, the operation"),
+        word("kind", "What it was", Kind::ALL.iter().map(|kind| kind.name())),
+        word("direction", "Where it went", Direction::ALL.iter().map(|one| one.name())),
+        text("verdict", "Verdict of a command; `ok`, `failed` or `denied` of a result"),
+        text("finding", "One of the findings"),
+        text("publisher", "Client id of the publisher; of reads, the token's name"),
+        word("min_severity", "At least this bad, by its word or number", severities),
+        time("since", &since),
+        time("until", "Before then (exclusive), RFC 3339 with offset"),
+    ]
 }
 
 impl IntoParams for Cursor {

@@ -15,7 +15,7 @@ use tokio_postgres::{Row, Transaction};
 use utoipa::ToSchema;
 
 use super::failure::Failure;
-use super::openapi::Lock;
+use super::openapi::{Lock, UNREADABLE};
 use super::reads::Read;
 use super::{Shared, State};
 use crate::query::filter::{Filter, Order};
@@ -32,7 +32,8 @@ pub(super) struct Processes {
     process_id: String,
     /// One for each lock that knows the id.
     processes: Vec<Process>,
-    /// Whether this is everything; else ask `/v1/audit/events` with `process_id`.
+    /// Whether this is everything; else ask `/v1/audit/events` with `process_id` and `since`, or
+    /// `order=ingest`.
     complete: bool,
 }
 
@@ -41,13 +42,13 @@ pub(super) struct Processes {
 struct Process {
     /// The lock.
     client_id: String,
-    /// What was commanded.
+    /// What was commanded; while no command is known, what was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<String>,
-    /// Nonce of the first command.
+    /// Nonce of the first command that verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     nonce_str: Option<String>,
-    /// When the command says that it was signed.
+    /// When the first command that verified says that it was signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     commanded_at: Option<String>,
@@ -62,7 +63,7 @@ struct Process {
     /// `ok`, `failed` or `denied`; not there while there is no result.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<String>,
-    /// Verdict of the first command.
+    /// Verdict of the first command that verified; while none did, of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<String>,
     /// What happened, oldest first.
@@ -74,7 +75,8 @@ struct Process {
 /// An id may be used at several locks; `client_id` chooses one.
 #[utoipa::path(get, path = "/v1/audit/processes/{process_id}", tag = "history",
     params(("process_id" = String, Path, description = "The process"), Lock),
-    responses((status = 200, body = Processes), (status = 404, description = "nobody knows the process")))]
+    responses((status = 200, body = Processes), (status = 404, description = "nobody knows the process"),
+              (status = 500, description = UNREADABLE)))]
 pub(super) async fn process(
     Extract(state): Shared,
     caller: Caller,

@@ -82,10 +82,12 @@ pub(super) struct StatsParameters;
 
 impl IntoParams for StatsParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let since = "From then (inclusive); by default 7 days before `until`. From there to `until` it must \
+                     be less than 1,000 buckets";
         vec![
             openapi::word("group_by", "By what; `verdict` by default", GROUPS.map(|(name, _)| name)),
             openapi::word("bucket", "How long each is; `1h` by default", BUCKETS.map(|(name, _)| name)),
-            openapi::time("since", "From then (inclusive); by default 7 days before `until`"),
+            openapi::time("since", since),
             openapi::time("until", "Before then (exclusive); by default now"),
         ]
     }

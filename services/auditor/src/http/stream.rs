@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::failure::Failure;
-use super::openapi::{FilterParameters, Lock};
+use super::openapi::{Lock, StreamFilter};
 use super::reads::Read;
 use super::{Shared, State};
 use crate::event::Row;
@@ -29,7 +29,7 @@ use crate::query::view::{self, EventView, Raw};
 /// Events that are read at once.
 const PAGE_ROWS: usize = 100;
 
-/// `after` and `raw`.
+/// `after`, `raw` and `Last-Event-ID`.
 pub(super) struct StreamParameters;
 
 impl IntoParams for StreamParameters {
@@ -37,6 +37,7 @@ impl IntoParams for StreamParameters {
         vec![
             openapi::text("after", "Id of the last event that was seen, as the header `Last-Event-ID`"),
             openapi::flag("raw", "Include the raw records"),
+            openapi::last_event_id(),
         ]
     }
 }
@@ -47,7 +48,7 @@ impl IntoParams for StreamParameters {
 /// from now on; with `since`, with what was written before, too; with `Last-Event-ID` (or `after`)
 /// behind that event. The stream is a read and becomes an event itself; going on with it does not.
 #[utoipa::path(get, path = "/v1/audit/stream", tag = "history",
-    params(Lock, FilterParameters, StreamParameters),
+    params(Lock, StreamFilter, StreamParameters),
     responses((status = 200, description = "The events", content((String = "text/event-stream"))),
               (status = 429, description = "too many streams are open")))]
 pub(super) async fn stream(

@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row as Columns};
 use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type as SchemaType};
 use utoipa::{IntoParams, ToSchema};
 
 use super::failure::Failure;
+use super::openapi::UNREADABLE;
 use super::{Shared, State};
 use crate::chain::{Hash, Head};
 use crate::history::{self, Position};
@@ -59,11 +59,11 @@ pub(super) struct VerifyParameters;
 
 impl IntoParams for VerifyParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = || ObjectBuilder::new().schema_type(SchemaType::Integer).minimum(Some(0));
+        let to = "Last row, `from` or later; at most `from` + `api.verify_rows_max` - 1, as it is by default";
         vec![
-            openapi::parameter("chain", "The chain; must be given", number()),
-            openapi::parameter("from", "First row; 1 by default", number()),
-            openapi::parameter("to", "Last row; by default as many as one request verifies", number()),
+            openapi::required(openapi::number("chain", "The chain", 0..=i64::from(i16::MAX))),
+            openapi::number("from", "First row; 1 by default", 1..=i64::MAX),
+            openapi::number("to", to, 1..=i64::MAX),
         ]
     }
 }
@@ -74,7 +74,8 @@ impl IntoParams for VerifyParameters {
 /// stepped over by the hashes that were kept of them. Needs the scope `admin`. To prove the history
 /// against checkpoints that were kept elsewhere, use `latchline-auditor verify`.
 #[utoipa::path(get, path = "/v1/audit/verify", tag = "proof", params(VerifyParameters),
-    responses((status = 200, body = Verification), (status = 429, description = "too many run")))]
+    responses((status = 200, body = Verification), (status = 429, description = "too many run"),
+              (status = 500, description = UNREADABLE)))]
 pub(super) async fn verify(
     Extract(state): Shared,
     Query(pairs): Query<Vec<(String, String)>>,

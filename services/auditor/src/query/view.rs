@@ -55,7 +55,7 @@ pub struct EventView {
     /// Client id of the receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
-    /// User name of the publisher (uplink) or of the receiver (downlink).
+    /// User name of the receiver of a `command`; of anything else, of the publisher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Verdict of a command; `ok`, `failed` or `denied` of a result.

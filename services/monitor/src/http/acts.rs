@@ -25,7 +25,7 @@ use crate::query::view::AlarmView;
 /// Longest comment.
 const COMMENT_BYTES_MAX: usize = 4 * 1024;
 
-/// Why. The body may be left out.
+/// Why. The body may be left out, and Content-Type with it.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
@@ -54,7 +54,7 @@ pub(super) struct Shelf {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Comment {
-    /// At most 4 KiB.
+    /// At most 4 KiB, and not blank.
     text: String,
 }
 
@@ -83,7 +83,7 @@ type Answer = Result<Json<AlarmView>, Problem>;
 /// Takes an alarm on.
 ///
 /// A latched alarm whose condition is over is closed.
-#[utoipa::path(post, path = "/v1/alarms/{id}/ack", tag = "alarms", request_body = Option<Why>,
+#[utoipa::path(post, path = "/v1/alarms/{id}/ack", tag = "alarms", request_body = Why,
     params(("id" = String, Path, description = "The alarm")),
     responses((status = 200, body = AlarmView), (status = 404, description = "there is no such alarm"),
               (status = 409, description = "not as it stands; names the act and the state")))]
@@ -97,7 +97,7 @@ pub(super) async fn ack(
 }
 
 /// Gives an alarm back.
-#[utoipa::path(post, path = "/v1/alarms/{id}/unack", tag = "alarms", request_body = Option<Why>,
+#[utoipa::path(post, path = "/v1/alarms/{id}/unack", tag = "alarms", request_body = Why,
     params(("id" = String, Path, description = "The alarm")),
     responses((status = 200, body = AlarmView), (status = 404, description = "there is no such alarm"),
               (status = 409, description = "not as it stands; names the act and the state")))]
@@ -126,7 +126,7 @@ pub(super) async fn shelve(
 }
 
 /// Ends the while in which an alarm is kept quiet.
-#[utoipa::path(post, path = "/v1/alarms/{id}/unshelve", tag = "alarms", request_body = Option<Why>,
+#[utoipa::path(post, path = "/v1/alarms/{id}/unshelve", tag = "alarms", request_body = Why,
     params(("id" = String, Path, description = "The alarm")),
     responses((status = 200, body = AlarmView), (status = 404, description = "there is no such alarm"),
               (status = 409, description = "not as it stands; names the act and the state")))]
@@ -140,7 +140,7 @@ pub(super) async fn unshelve(
 }
 
 /// Ends an alarm.
-#[utoipa::path(post, path = "/v1/alarms/{id}/clear", tag = "alarms", request_body = Option<Why>,
+#[utoipa::path(post, path = "/v1/alarms/{id}/clear", tag = "alarms", request_body = Why,
     params(("id" = String, Path, description = "The alarm")),
     responses((status = 200, body = AlarmView), (status = 404, description = "there is no such alarm"),
               (status = 409, description = "not as it stands; names the act and the state")))]

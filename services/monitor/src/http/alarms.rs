@@ -71,7 +71,9 @@ pub(super) struct AlarmHistory {
 /// One alarm, with its history.
 #[utoipa::path(get, path = "/v1/alarms/{id}", tag = "alarms",
     params(("id" = String, Path, description = "The alarm"), ChangeParameters),
-    responses((status = 200, body = AlarmHistory), (status = 404, description = "there is no such alarm")))]
+    responses((status = 200, body = AlarmHistory,
+               headers(("Link" = String, description = "the next page, `rel=\"next\"`"))),
+              (status = 404, description = "there is no such alarm")))]
 pub(super) async fn show(
     Extract(state): Shared,
     uri: Uri,

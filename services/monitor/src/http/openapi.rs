@@ -2,13 +2,15 @@
 //! and the parameters of the routes.
 
 use latchline_shared::alarm::{AlarmType, Severity, State};
-use latchline_shared::kit::api::openapi::{Common, flag, limit, parameter, text, time, word};
+use latchline_shared::kit::api::openapi::{
+    Common, flag, last_event_id, limit, number, parameter, text, time, word,
+};
 use latchline_shared::kit::api::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use latchline_shared::lock_state::LockState;
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::{IntoParams, OpenApi as _};
+use utoipa::openapi::{OpenApi, Ref, RefOr, Required};
+use utoipa::{IntoParams, Modify, OpenApi as _};
 
 use super::{acts, alarms, fleet, locks, rules, silences, stream};
 use crate::query::changes::ChangeView;
@@ -46,7 +48,7 @@ use crate::query::changes::ChangeView;
          (name = "locks", description = "The present state of locks"),
          (name = "rules", description = "What is wrong when")),
     security(("token" = [])),
-    modifiers(&COMMON)
+    modifiers(&COMMON, &LeftOut)
 )]
 struct Description;
 
@@ -60,6 +62,25 @@ const COMMON: Common = Common {
     token: "A token of the monitor's file; `latchline-monitor token` makes one.",
     unavailable: "the database cannot answer now, or not in time",
 };
+
+/// A body that is [`acts::Why`] may be left out ([`acts::Optional`]). An annotation can only say that
+/// it may be `null`, which is refused.
+struct LeftOut;
+
+impl Modify for LeftOut {
+    fn modify(&self, api: &mut OpenApi) {
+        let why = RefOr::Ref(Ref::from_schema_name("Why"));
+        let posts = api.paths.paths.values_mut().filter_map(|item| item.post.as_mut());
+        for body in posts.filter_map(|operation| operation.request_body.as_mut()) {
+            if let RefOr::T(body) = body
+                && let Some(RefOr::T(json)) = body.content.get("application/json")
+                && json.schema.as_ref() == Some(&why)
+            {
+                body.required = Some(Required::False);
+            }
+        }
+    }
+}
 
 /// Of `GET /v1/alarms`.
 pub(super) struct AlarmParameters;
@@ -88,10 +109,10 @@ pub(super) struct ChangeParameters;
 
 impl IntoParams for ChangeParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        let after = "Changes behind this number: `next` of the page before";
         vec![
             limit("Changes of a page", LIMIT_MAX, LIMIT_MAX),
-            parameter("after", "Changes behind this number: `next` of the page before", number),
+            number("after", after, 0..=i64::from(i32::MAX)),
         ]
     }
 }
@@ -106,6 +127,7 @@ impl IntoParams for StreamParameters {
             word("severity", "How bad it is then", severities()),
             text("client_id", "The lock"),
             text("after", "Id of the last change that was seen, as the header `Last-Event-ID`"),
+            last_event_id(),
         ]
     }
 }

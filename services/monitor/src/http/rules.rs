@@ -15,7 +15,8 @@ use super::{Pairs, Shared};
 /// The rules in force, with overrides.
 ///
 /// The document `config/monitor-rules.toml`, changed by the file of the settings.
-#[utoipa::path(get, path = "/v1/rules", tag = "rules", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/v1/rules", tag = "rules",
+    responses((status = 200, body = Object), (status = 503, description = "there was no answer in time")))]
 pub(super) async fn show(Extract(state): Shared, Query(pairs): Pairs) -> Result<Json<Value>, Problem> {
     Params::new(pairs).finish()?;
     Ok(Json(state.api.rules.document()))
@@ -27,8 +28,10 @@ pub(super) async fn show(Extract(state): Shared, Query(pairs): Pairs) -> Result<
 /// `admin`.
 #[utoipa::path(post, path = "/v1/rules/reload", tag = "rules",
     responses((status = 200, body = Object),
-              (status = 422, description = "the file is refused; says all that is wrong with it")))]
-pub(super) async fn reload(Extract(state): Shared) -> Result<Json<Value>, Problem> {
+              (status = 422, description = "the file is refused; says all that is wrong with it"),
+              (status = 503, description = "there was no answer in time")))]
+pub(super) async fn reload(Extract(state): Shared, Query(pairs): Pairs) -> Result<Json<Value>, Problem> {
+    Params::new(pairs).finish()?;
     let rules = Arc::clone(&state.api.rules);
     // Blocks on the disk.
     let reloaded = tokio::task::spawn_blocking(move || rules.reload()).await;

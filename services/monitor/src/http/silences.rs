@@ -59,19 +59,20 @@ pub(super) async fn list(Extract(state): Shared, uri: Uri, Query(pairs): Pairs) 
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSilence {
     /// What must match: one to three, each of another name.
+    #[schema(min_items = 1, max_items = 3)]
     matchers: Vec<NewMatcher>,
     /// From then; from now if it is not given.
     #[serde(default)]
     #[schema(format = DateTime)]
     starts_at: Option<String>,
-    /// Until then.
+    /// Until then: in the future, after its beginning, at most 366 days later.
     #[serde(default)]
     #[schema(format = DateTime)]
     ends_at: Option<String>,
-    /// For so long from its beginning.
+    /// For so long from its beginning, at most 366 days; its end must be in the future.
     #[serde(default)]
     seconds: Option<i64>,
-    /// Why; at most 4 KiB.
+    /// Why; at most 4 KiB, and not blank.
     comment: String,
 }
 
@@ -81,13 +82,14 @@ pub(super) struct NewSilence {
 pub(super) struct NewMatcher {
     /// `client_id`, `type` or `severity`.
     name: String,
-    /// The word; with `*` at its end, the begin of it.
+    /// The word; with `*` at its end, and nowhere else, the begin of it. At most 256 bytes without
+    /// control characters; a type or a severity must be one that there is.
     value: String,
 }
 
 /// Makes a silence.
 #[utoipa::path(post, path = "/v1/silences", tag = "silences", request_body = NewSilence,
-    responses((status = 201, body = SilenceView), (status = 409, description = "there are too many")))]
+    responses((status = 201, body = SilenceView), (status = 409, description = "1,000 are on or to come")))]
 pub(super) async fn create(
     Extract(state): Shared,
     caller: Caller,

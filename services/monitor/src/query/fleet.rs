@@ -17,7 +17,7 @@ pub struct FleetView {
     pub locks: i64,
     /// Of these, those that are silent.
     pub offline: i64,
-    /// Those that fell silent within the last minute.
+    /// Those that fell silent within the last `fleet_connectivity.window_s` (60 s by default).
     pub lost: i64,
     /// Whether the alarm of the fleet is open.
     pub alarm_open: bool,
@@ -53,7 +53,7 @@ pub struct LaneView {
     pub locks: i64,
     /// Of these, those that are silent.
     pub offline: i64,
-    /// Those that fell silent within the last minute.
+    /// Those that fell silent within the last `fleet_connectivity.window_s` (60 s by default).
     pub lost: i64,
 }
 

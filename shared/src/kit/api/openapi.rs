@@ -4,6 +4,8 @@
 //! Neither the description nor its page needs a token: they show what may be asked, which is
 //! public, and no data.
 
+use std::ops::RangeInclusive;
+
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -30,7 +32,8 @@ pub fn routes(name: &'static str, description: OpenApi) -> Router {
 }
 
 /// What all operations have: the token (security scheme `token`), and errors of one shape. Errors
-/// that an operation names itself, as 404 or 409, get that shape, too.
+/// that an operation names itself, as 404 or 409, get that shape, too, and what it says of an error
+/// that all have stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Common {
     /// What the token is and where it comes from.
@@ -66,12 +69,13 @@ impl Common {
             ("400", wrong),
             ("401", "no token, or a wrong one"),
             ("403", "the token has not the scope"),
+            ("500", "a fault that is in the log"),
             ("503", self.unavailable),
         ];
         let responses = &mut operation.responses.responses;
         for (status, why) in of_all.into_iter().chain(of_body.into_iter().filter(|_| has_body)) {
-            let response = ResponseBuilder::new().description(why).build();
-            responses.insert(status.to_owned(), RefOr::T(response));
+            let response = || RefOr::T(ResponseBuilder::new().description(why).build());
+            responses.entry(status.to_owned()).or_insert_with(response);
         }
         for (status, response) in responses {
             if let RefOr::T(response) = response
@@ -130,14 +134,31 @@ pub fn time(name: &str, description: &str) -> Parameter {
     parameter(name, description, ObjectBuilder::new().schema_type(Type::String).format(Some(format)))
 }
 
+/// A parameter of the query that is a number within bounds; the largest number of all is none.
+pub fn number(name: &str, description: &str, bounds: RangeInclusive<i64>) -> Parameter {
+    parameter(name, description, integer(bounds))
+}
+
 /// The rows of a page: from 1 to `max`.
 pub fn limit(description: &str, default: i64, max: i64) -> Parameter {
-    let limit = ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .minimum(Some(1))
-        .maximum(Some(max))
-        .default(Some(default.into()));
-    parameter("limit", description, limit)
+    parameter("limit", description, integer(1..=max).default(Some(default.into())))
+}
+
+fn integer(bounds: RangeInclusive<i64>) -> ObjectBuilder {
+    let (min, max) = bounds.into_inner();
+    let max = Some(max).filter(|max| *max < i64::MAX);
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(min)).maximum(max)
+}
+
+/// The header of a client that comes back to a stream ([`super::live`]).
+pub fn last_event_id() -> Parameter {
+    let description = "Id of the last event that was seen; it wins over `after`";
+    ParameterBuilder::from(text("Last-Event-ID", description)).parameter_in(ParameterIn::Header).build()
+}
+
+/// A parameter that must be given.
+pub fn required(parameter: Parameter) -> Parameter {
+    ParameterBuilder::from(parameter).required(Required::True).build()
 }
 
 /// A parameter of the query that need not be given.

@@ -53,7 +53,8 @@ async fn wish(JsonBody(wish): JsonBody<Wish>) -> axum::Json<Wish> {
 }
 
 /// Forget it.
-#[utoipa::path(delete, path = "/wish", responses((status = 204, description = "forgotten")))]
+#[utoipa::path(delete, path = "/wish", responses((status = 204, description = "forgotten"),
+    (status = 503, description = "never again")))]
 async fn forget() {}
 
 const COMMON: Common = Common { token: "a token", unavailable: "not now" };
@@ -213,8 +214,10 @@ fn every_operation_gets_the_errors_of_all() {
         responses.iter().filter_map(is_problem).collect()
     };
     let path = &json["paths"]["/wish"];
-    assert_eq!(statuses(&path["post"]), ["400", "401", "403", "409", "413", "415", "503"]);
-    assert_eq!(statuses(&path["delete"]), ["400", "401", "403", "503"]);
+    assert_eq!(statuses(&path["post"]), ["400", "401", "403", "409", "413", "415", "500", "503"]);
+    assert_eq!(statuses(&path["delete"]), ["400", "401", "403", "500", "503"]);
+    let unavailable = |method: &str| path[method]["responses"]["503"]["description"].clone();
+    assert_eq!((unavailable("post"), unavailable("delete")), (json!("not now"), json!("never again")));
 }
 
 #[test]

@@ -90,6 +90,7 @@ async fn what_an_alarm_does_not_take_changes_nothing() {
     let other = app.post("/v1/alarms/00000000-0000-0000-0000-000000000000/ack", json!({})).await;
     assert_eq!(other.status, 404);
     // The body of most acts may be left out, but not be something else.
+    assert_eq!(app.post(&path("ack"), json!(null)).await.status, 400);
     let text = app.request(Method::POST, &path("ack")).body("x");
     assert_eq!(app.send(text).await.status, 415);
     assert_eq!(app.send(app.request(Method::POST, &path("ack"))).await.status, 200);
@@ -163,6 +164,8 @@ async fn rules_are_shown_and_a_wrong_file_is_refused() {
     let file = app.folder.path().join("rules.toml");
     assert_eq!(app.get("/v1/rules").await.json()["lock_fault"]["severity"], "critical");
     std::fs::write(&file, "[lock_fault]\nseverity = \"minor\"").unwrap();
+    assert_eq!(app.poke("/v1/rules/reload?x=1").await.status, 400);
+    assert_eq!(app.get("/v1/rules").await.json()["lock_fault"]["severity"], "critical");
     let reloaded = app.post("/v1/rules/reload", json!({})).await;
     assert_eq!(
         (reloaded.status.as_u16(), &reloaded.json()["lock_fault"]["severity"]),

@@ -32,7 +32,7 @@ pub fn assert_complete(description: &OpenApi) {
             let responses = &operation["responses"];
             let is_good = members(responses).any(|(status, _)| status.starts_with('2'));
             assert!(is_good, "{name} has no good answer");
-            for status in ["400", "401", "403", "503"] {
+            for status in ["400", "401", "403", "500", "503"] {
                 assert!(responses[status].is_object(), "{name} has no {status}");
             }
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
