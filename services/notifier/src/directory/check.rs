@@ -180,12 +180,14 @@ pub fn unfit_locale(locale: &str, choices: &Choices) -> Option<String> {
     (!is_of_language && !is_own).then(|| format!("must be one of {}, also with a region as ja-JP", names()))
 }
 
-/// What is told goes encrypted, but to addresses of networks that the configuration names: those are one's
-/// own.
+/// What is told goes encrypted, but to addresses of networks that the configuration names.
 fn enciphered(channel: Channel, address: String, choices: &Choices) -> Result<String, String> {
-    let is_open = channel == Channel::Webhook && !address.starts_with("https:");
-    let is_own = || Url::parse(&address).is_ok_and(|url| choices.guard.names(&url));
-    if is_open && !is_own() { Err("must be https://".to_owned()) } else { Ok(address) }
+    let is_permitted = || Url::parse(&address).is_ok_and(|url| choices.guard.permits_scheme(&url));
+    if channel == Channel::Webhook && !is_permitted() {
+        Err("must be https://".to_owned())
+    } else {
+        Ok(address)
+    }
 }
 
 fn unfit_event_type(name: &str) -> Option<String> {

@@ -62,9 +62,10 @@ impl Guard {
         literal(url).is_none_or(|address| self.permits(address))
     }
 
-    /// Whether the URL's host is an address, not a name, of a network that is allowed.
-    pub fn names(&self, url: &Url) -> bool {
-        literal(url).is_some_and(|address| self.allows(address.to_canonical()))
+    /// Whether the URL says how what is told is encrypted, or needs not: its host is an address, not a
+    /// name, of a network that is allowed, and so one's own.
+    pub fn permits_scheme(&self, url: &Url) -> bool {
+        url.scheme() == "https" || literal(url).is_some_and(|address| self.allows(address.to_canonical()))
     }
 
     fn permits(&self, address: IpAddr) -> bool {

@@ -76,6 +76,10 @@ impl Receiver {
         if !self.guard.permits_host(&url) {
             return exchange::refused(&Refused);
         }
+        // It was permitted when it was given, under another configuration perhaps.
+        if !self.guard.permits_scheme(&url) {
+            return Answer::new(Outcome::Permanent, "not_encrypted", "");
+        }
         let (id, timestamp) = (message.id.to_string(), clock::unix_ms() / 1_000);
         let body = body.to_string();
         let signature = sign::signature(secret, &id, timestamp, &body);

@@ -116,7 +116,7 @@ async fn no_answer_may_be_an_arrival() {
         let answer = receiver.send(&message(&server.url("/"))).await;
         assert_eq!((answer.outcome, answer.code.as_str()), (Outcome::Unavailable, "cannot_connect"));
     }
-    let answer = here().send(&message("http://no-such-host.invalid/")).await;
+    let answer = here().send(&message("https://no-such-host.invalid/")).await;
     assert_eq!(answer.outcome, Outcome::Unavailable);
 }
 
@@ -135,17 +135,29 @@ async fn what_is_not_public_is_not_reached() {
         "[::1]",
         "0.0.0.0",
     ] {
-        let answer = receiver.send(&message(&format!("http://{host}:{port}/"))).await;
+        let answer = receiver.send(&message(&format!("https://{host}:{port}/"))).await;
         assert_eq!((answer.outcome, answer.code.as_str()), (Outcome::Permanent, "address_refused"), "{host}");
         assert_eq!(answer.bounce, None);
     }
     assert_eq!(server.count(), 0);
     // The same, where it is allowed.
-    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+    for host in ["127.0.0.1", "[::ffff:127.0.0.1]"] {
         let answer = here().send(&message(&format!("http://{host}:{port}/"))).await;
         assert_eq!(answer.outcome, Outcome::Accepted, "{host}: {answer:?}");
     }
-    assert_eq!(server.count(), 3);
+    assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn nothing_goes_in_the_clear_but_to_addresses_of_ones_own() {
+    let server = server(Told::status(200)).await;
+    let port = server.address().port();
+    // A name may lead elsewhere tomorrow.
+    for host in ["localhost", "192.0.43.8", "example.com"] {
+        let answer = here().send(&message(&format!("http://{host}:{port}/"))).await;
+        assert_eq!((answer.outcome, answer.code.as_str()), (Outcome::Permanent, "not_encrypted"), "{host}");
+    }
+    assert_eq!(server.count(), 0);
 }
 
 #[tokio::test]
