@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use latchline_e2e::bench::cost::{Cost, Loop};
+use latchline_e2e::bench::cost::Cost;
 use latchline_e2e::bench::lock::{self, Session};
 use latchline_e2e::bench::plan::Plan;
 use latchline_e2e::bench::probe::Probe;

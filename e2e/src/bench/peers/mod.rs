@@ -101,7 +101,7 @@ impl Plan {
             window: Duration::from_secs(20),
             loads: vec![Loop::Closed(1)],
             rounds_heard: 3,
-            ..turns.clone()
+            ..turns
         };
         Self {
             parts: PARTS.to_vec(),
@@ -136,7 +136,7 @@ impl Plan {
             parts: PARTS.to_vec(),
             idle_connections: vec![50, 100],
             locks: 20,
-            turns_many: Turns { loads: vec![Loop::Closed(1)], rounds_heard: 2, ..turns.clone() },
+            turns_many: Turns { loads: vec![Loop::Closed(1)], rounds_heard: 2, ..turns },
             turns,
             locks_many: 40,
             burst: subscriber::Plan { rounds: 1, locks: 10, each: 100 },
