@@ -419,6 +419,8 @@ impl Connection {
         if stalled {
             let lost = self.stalled.iter().map(mailbox::Place::give_up).sum::<usize>();
             self.broker.metrics.dropped_many("slow_receiver", lost as u64);
+            // None of them waits any more, and whose turn it is has been woken.
+            self.stalled.clear();
         }
         if draining {
             return Err(End::told("server_shutdown", reason::SERVER_SHUTTING_DOWN, "server shutting down"));

@@ -198,6 +198,9 @@ impl Mailbox {
         if !online && delivery.qos == Qos::AtMostOnce {
             return Pushed::Dropped("offline_qos0");
         }
+        if self.is_overdue(&inner) {
+            self.let_in(&mut inner);
+        }
         if self.has_room(&inner) && inner.waiting.is_empty() && !inner.lagging {
             let receiver = enqueue(&mut inner, delivery);
             drop(inner);
@@ -232,11 +235,7 @@ impl Mailbox {
         if self.is_half_empty(&inner) {
             inner.lagging = false;
             self.let_in(&mut inner);
-        } else if inner
-            .waiting
-            .first_key_value()
-            .is_some_and(|(_, first)| first.since.elapsed() >= self.patience)
-        {
+        } else if self.is_overdue(&inner) {
             self.let_in(&mut inner);
         }
         Some(delivery)
@@ -280,6 +279,11 @@ impl Mailbox {
             }
             publisher.wake();
         }
+    }
+
+    /// Whether something has waited for too long for half to be drained first.
+    fn is_overdue(&self, inner: &Inner) -> bool {
+        inner.waiting.first_key_value().is_some_and(|(_, first)| first.since.elapsed() >= self.patience)
     }
 
     fn is_half_empty(&self, inner: &Inner) -> bool {

@@ -38,10 +38,10 @@ impl Place {
     /// is in the queue; if not, it is dropped.
     pub fn push_ahead(self) -> bool {
         let mut inner = self.mailbox.lock();
-        if !self.mailbox.has_room(&inner) {
-            return !inner.waiting.contains_key(&self.number);
-        }
         let Some(waiting) = inner.waiting.remove(&self.number) else { return true };
+        if !self.mailbox.has_room(&inner) {
+            return false;
+        }
         let receiver = enqueue(&mut inner, waiting.delivery);
         drop(inner);
         if let Some(receiver) = receiver {
@@ -50,8 +50,9 @@ impl Place {
         true
     }
 
-    /// Takes the delivery back. Whether it still waited.
+    /// Takes the delivery back, unless there is room for it. Whether it was taken back.
     pub fn withdraw(self) -> bool {
+        self.mailbox.let_in(&mut self.mailbox.lock());
         self.take_out()
     }
 
