@@ -23,7 +23,7 @@ bench: ## memory, CPU time and delays of the broker, few and many locks, mosquit
 bench-scale: ## the broker from 100 to a million locks, as a table and a plot; 10 minutes, 8 GB of memory
 	@scripts/bench-scale.sh
 
-bench-peers: ## the broker beside mosquitto, rumqttd and a bare echo, the bridge beside a bare producer; 25 minutes
+bench-peers: ## the broker beside mosquitto, rumqttd and a bare echo, the bridge beside a bare producer; 20 minutes
 	@scripts/bench-peers.sh
 
 bench-history: ## what the auditor takes in, and how fast it answers at ten million rows; 10 minutes

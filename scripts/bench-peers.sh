@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make bench-peers: our broker beside mosquitto, rumqttd and a bare echo, and its bridge beside a bare
-# Kafka producer; docs/benchmarks.md explains the figures. About twenty-five minutes. Arguments go to both
+# Kafka producer; docs/benchmarks.md explains the figures. About twenty minutes. Arguments go to both
 # benchmarks (`bench peers --help`), but for --json, which is a file of each: PEERS_JSON, STORE_JSON.
 # The second is measured whatever comes of the first; it fails if either does.
 set -euo pipefail
